@@ -1,0 +1,128 @@
+"""The records that analyses return: frozen dataclasses of NumPy arrays and scalars.
+
+Every record says how good it is. A field made with `data` names its dimensions, its unit
+and its meaning once, here; the store, the summaries and the docs read them from the field.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class Status(IntEnum):
+    """What is known of one cell of a surface."""
+
+    NOT_COMPUTED = 0
+    EVALUATED = 1
+    NON_FINITE = 2
+    INTERPOLATED = 3
+
+
+def data(*dims: str, unit: str = "", about: str = "", name: str = "") -> Any:
+    """A dataclass field holding an array, with what a file has to say of it.
+
+    Args:
+        dims: names of the dimensions, outermost first. A dimension whose scale the record
+            holds as None is absent (a line is a surface without `beta`).
+        unit: unit of the values; empty for pure numbers.
+        about: long name, for axes and tables.
+        name: dataset name if it differs from the field's; `{}` stands for the key under which
+            a nested record is held.
+    """
+    metadata = {"dims": dims, "unit": unit, "about": about, "name": name}
+    return dataclasses.field(metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The loss, or one metric of the task, over a surface or a line.
+
+    The three errors compare the grid with the network: the largest absolute error in units
+    of the range of the quantity, the same for its logarithm (NaN unless positive), and the
+    largest error relative to the value at the same place. 0 for cells evaluated one by one.
+    """
+
+    grid: Array = data("alpha", "beta", name="{}")  # (I, J), NaN where not computed
+    point: Array = data("point", name="point_{}")  # (K,) as evaluated, may be inf or NaN
+    point_stderr: Array = data("point", about="standard error", name="point_{}_stderr")  # (K,)
+    log: bool  # interpolated, and best drawn, as its logarithm
+    error_of_range: float
+    error_of_log_range: float
+    error_relative: float
+    error_basis: str  # "none" (cell by cell), "measured", "extrapolated", or "unknown"
+    stderr_basis: str  # "examples", "entries taken as independent", or "none"
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Loss and metrics over `theta + alpha d1 + beta d2`; a line where `beta` is None."""
+
+    alpha: Array = data("alpha", about="alpha, multiples of direction 1")  # (I,)
+    beta: Array | None = data("beta", about="beta, multiples of direction 2")  # (J,)
+    status: NDArray[np.int8] = data("alpha", "beta", about="Status of each cell")  # (I, J)
+    point_alpha: Array = data("point", about="alpha of each evaluation")  # (K,)
+    point_beta: Array | None = data("point", about="beta of each evaluation")  # (K,)
+    quantities: Mapping[str, Quantity]  # "loss" first, then the metrics of the task
+    marker_alpha: Array = data("marker", about="alpha of each marked checkpoint")  # (M,)
+    marker_beta: Array | None = data("marker", about="beta of each marked checkpoint")  # (M,)
+    marker_loss: Array = data("marker", about="loss with the checkpoint's own buffers")  # (M,)
+    marker_names: tuple[str, ...]
+    alpha_label: str  # what direction 1 is, for the axis
+    beta_label: str
+    method: str  # "chebyshev" or "exact"
+    tolerance: float  # asked for, of the range; 0 for exact
+    converged: bool  # the stated error of the loss is within the tolerance
+    complete: bool  # False: interrupted; the same command goes on
+    title: str
+
+    @property
+    def kind(self) -> str:
+        """Name of the result in files and on the command line."""
+        return "line" if self.beta is None else "surface"
+
+    @property
+    def loss(self) -> Quantity:
+        """The loss; the metrics are beside it in `quantities`."""
+        return self.quantities["loss"]
+
+    def summary(self) -> dict[str, Any]:
+        """What a person wants to know first, in JSON types; non-finite numbers become None."""
+        loss = self.loss
+        known = loss.grid[np.isfinite(loss.grid)]
+        centre = (self.point_alpha == 0) & (self.point_beta == 0 if self.beta is not None else True)
+        at = int(np.flatnonzero(centre)[0]) if centre.any() else None
+        values: dict[str, Any] = {
+            "kind": self.kind,
+            "title": self.title,
+            "complete": self.complete,
+            "cells": int(self.status.size),
+            "evaluations": int(self.point_alpha.size),
+            "non_finite_points": int((~np.isfinite(loss.point)).sum()),
+            "method": self.method,
+            "converged": self.converged,
+            "tolerance": self.tolerance,
+            "loss_min": float(known.min()) if known.size else None,
+            "loss_max": float(known.max()) if known.size else None,
+            "error_of_range": loss.error_of_range,
+            "error_of_log_range": loss.error_of_log_range,
+            "error_relative": loss.error_relative,
+            "error_basis": loss.error_basis,
+            "stderr_basis": loss.stderr_basis,
+            "log": loss.log,
+        }
+        for name, quantity in self.quantities.items():
+            values[f"{name}_at_centre"] = None if at is None else float(quantity.point[at])
+            values[f"{name}_at_centre_stderr"] = (
+                None if at is None else float(quantity.point_stderr[at])
+            )
+        return {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in values.items()
+        }
