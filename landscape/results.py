@@ -1,14 +1,13 @@
 """The records that analyses return: frozen dataclasses of NumPy arrays and scalars.
 
-Every record says how good it is. A field made with `data` names its dimensions, its unit
-and its meaning once, here; the store, the summaries and the docs read them from the field.
+Every record says how good it is. The annotation of an array field names its dimensions, its
+unit and its meaning once, here; the store and the pictures read them from it.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +24,24 @@ class Status(IntEnum):
     INTERPOLATED = 3
 
 
-def data(*dims: str, unit: str = "", about: str = "", name: str = "") -> Any:
-    """A dataclass field holding an array, with what a file has to say of it.
+@dataclass(frozen=True)
+class Dims:
+    """What a file has to say of an array field, given in the field's annotation.
 
-    Args:
-        dims: names of the dimensions, outermost first. A dimension whose scale the record
-            holds as None is absent (a line is a surface without `beta`).
-        unit: unit of the values; empty for pure numbers.
+    Attributes:
+        names: the dimensions, outermost first, with spaces between. A dimension whose scale
+            the record holds as None is absent (a line is a surface without `beta`); one that
+            is not a field of the record is a plain count (`point`, `marker`).
         about: long name, for axes and tables.
-        name: dataset name if it differs from the field's; `{}` stands for the key under which
-            a nested record is held.
+        dataset: dataset name if it differs from the field's; `{}` stands for the key under
+            which a nested record is held.
+        unit: unit of the values; empty for pure numbers.
     """
-    metadata = {"dims": dims, "unit": unit, "about": about, "name": name}
-    return dataclasses.field(metadata=metadata)
+
+    names: str
+    about: str = ""
+    dataset: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,10 @@ class Quantity:
     largest error relative to the value at the same place. 0 for cells evaluated one by one.
     """
 
-    grid: Array = data("alpha", "beta", name="{}")  # (I, J), NaN where not computed
-    point: Array = data("point", name="point_{}")  # (K,) as evaluated, may be inf or NaN
-    point_stderr: Array = data("point", about="standard error", name="point_{}_stderr")  # (K,)
+    # (I, J), NaN where not computed; then (K,) as evaluated, may be inf or NaN
+    grid: Annotated[Array, Dims("alpha beta", "mean over the examples", "{}")]
+    point: Annotated[Array, Dims("point", "mean over the examples", "point_{}")]
+    point_stderr: Annotated[Array, Dims("point", "standard error of the mean", "point_{}_stderr")]
     log: bool  # interpolated, and best drawn, as its logarithm
     error_of_range: float
     error_of_log_range: float
@@ -64,15 +69,15 @@ class Quantity:
 class Surface:
     """Loss and metrics over `theta + alpha d1 + beta d2`; a line where `beta` is None."""
 
-    alpha: Array = data("alpha", about="alpha, multiples of direction 1")  # (I,)
-    beta: Array | None = data("beta", about="beta, multiples of direction 2")  # (J,)
-    status: NDArray[np.int8] = data("alpha", "beta", about="Status of each cell")  # (I, J)
-    point_alpha: Array = data("point", about="alpha of each evaluation")  # (K,)
-    point_beta: Array | None = data("point", about="beta of each evaluation")  # (K,)
+    alpha: Annotated[Array, Dims("alpha", "multiples of direction 1")]  # (I,)
+    beta: Annotated[Array | None, Dims("beta", "multiples of direction 2")]  # (J,)
+    status: Annotated[NDArray[np.int8], Dims("alpha beta", "Status of the cell")]  # (I, J)
+    point_alpha: Annotated[Array, Dims("point", "alpha of the evaluation")]  # (K,)
+    point_beta: Annotated[Array | None, Dims("point", "beta of the evaluation")]  # (K,)
     quantities: Mapping[str, Quantity]  # "loss" first, then the metrics of the task
-    marker_alpha: Array = data("marker", about="alpha of each marked checkpoint")  # (M,)
-    marker_beta: Array | None = data("marker", about="beta of each marked checkpoint")  # (M,)
-    marker_loss: Array = data("marker", about="loss with the checkpoint's own buffers")  # (M,)
+    marker_alpha: Annotated[Array, Dims("marker", "alpha of the checkpoint")]  # (M,)
+    marker_beta: Annotated[Array | None, Dims("marker", "beta of the checkpoint")]  # (M,)
+    marker_loss: Annotated[Array, Dims("marker", "loss with the checkpoint's own buffers")]  # (M,)
     marker_names: tuple[str, ...]
     alpha_label: str  # what direction 1 is, for the axis
     beta_label: str
