@@ -5,7 +5,7 @@ unit and its meaning once, here; the store and the pictures read them from it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -75,17 +75,23 @@ class Surface:
     point_alpha: Annotated[Array, Dims("point", "alpha of the evaluation")]  # (K,)
     point_beta: Annotated[Array | None, Dims("point", "beta of the evaluation")]  # (K,)
     quantities: Mapping[str, Quantity]  # "loss" first, then the metrics of the task
-    marker_alpha: Annotated[Array, Dims("marker", "alpha of the checkpoint")]  # (M,)
-    marker_beta: Annotated[Array | None, Dims("marker", "beta of the checkpoint")]  # (M,)
-    marker_loss: Annotated[Array, Dims("marker", "loss with the checkpoint's own buffers")]  # (M,)
-    marker_names: tuple[str, ...]
-    alpha_label: str  # what direction 1 is, for the axis
-    beta_label: str
-    method: str  # "chebyshev" or "exact"
+    method: str  # "nested" (interpolated from nested grids) or "exact" (every cell)
     tolerance: float  # asked for, of the range; 0 for exact
     converged: bool  # the stated error of the loss is within the tolerance
     complete: bool  # False: interrupted; the same command goes on
-    title: str
+    title: str = ""
+    alpha_label: str = "direction 1"  # for the axis
+    beta_label: str = "direction 2"
+    marker_names: tuple[str, ...] = ()
+    marker_alpha: Annotated[Array, Dims("marker", "alpha of the checkpoint")] = field(
+        default_factory=lambda: np.empty(0)
+    )  # (M,)
+    marker_beta: Annotated[Array | None, Dims("marker", "beta of the checkpoint")] = None  # (M,)
+    # (M,) with each checkpoint's own buffers: it differs from the surface where BatchNorm
+    # statistics are recomputed
+    marker_loss: Annotated[Array, Dims("marker", "loss at the checkpoint")] = field(
+        default_factory=lambda: np.empty(0)
+    )
 
     @property
     def kind(self) -> str:

@@ -1,0 +1,121 @@
+"""`landscape check`: the whole set-up, part by part, and what each command will cost."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument
+
+from .options import SetUp
+
+if TYPE_CHECKING:
+    from .problem import Problem
+
+
+def check(
+    checkpoint: Annotated[
+        Path | None,
+        Argument(help="A checkpoint; the project's default if none.", show_default=False),
+    ],
+    setup: SetUp,
+) -> None:
+    """Load everything, evaluate it once, and print what was found.
+
+    Example: `landscape check ckpt.pt`
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from . import problem as problems
+
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+
+    def report(name: str, fact: str) -> None:
+        table.add_row(escape(name), escape(fact))
+
+    try:
+        path = problems.checkpoints([checkpoint] if checkpoint else None)[0]
+        problem = problems.load(setup, path, report=report)
+        _network(problem, report)
+        _evaluation(problem, report)
+    finally:
+        # What stood before a mistake is printed too: it tells how far the set-up got.
+        Console().print(table)
+
+
+def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
+    from torch import nn
+
+    from landscape import batchnorm
+
+    objective, space = problem.objective, problem.objective.space
+    matrices = [s.numel() for s in space.shapes if len(s) >= 2]
+    report(
+        "random directions",
+        f"move {sum(matrices):,} in {len(matrices)} tensors of 2 or more "
+        f"dimensions; {space.size - sum(matrices):,} in 1-D tensors stay (--include-1d)",
+    )
+    frozen = [n for n, p in objective.net.named_parameters() if n not in space.names]
+    if frozen:
+        report(
+            "held still",
+            f"{len(frozen)} parameters: {', '.join(frozen[:4])}"
+            + (", ..." if len(frozen) > 4 else ""),
+        )
+    norms = len(batchnorm.modules(objective.net))
+    dropouts = sum(isinstance(m, nn.modules.dropout._DropoutNd) for m in objective.net.modules())
+    report(
+        "BatchNorm, dropout",
+        f"{norms} with running statistics (used as they are), {dropouts} dropout (off)",
+    )
+    report("dtype, device", f"{str(space.dtype).removeprefix('torch.')}, {space.device}")
+    equal = "bit for bit" if problem.findings.bit_equal else "up to rounding"
+    report("two evaluations", f"agree {equal}")
+    if problem.findings.coupled:
+        report("examples", "of one batch are coupled: batches are taken whole")
+
+
+def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
+    import torch
+
+    objective, theta = problem.objective, problem.theta
+    estimates, forward = _timed(lambda: objective.evaluate(theta))
+    examples = objective.losses(theta)
+    report("examples", f"{int((examples.weight != 0).sum()):,}")
+    for name, found in estimates.items():
+        error = "no standard error" if found.stderr != found.stderr else f"+- {found.stderr:.2g}"
+        report(name, f"{found.mean:.6g} {error} (per {found.basis})")
+    if objective.l2 == 0:
+        report("regularisation", "none: weight decay is not part of the loss (--l2 X)")
+    gradient, backward = _timed(lambda: objective.gradient(theta))
+    report("gradient", f"|g| = {float(torch.linalg.vector_norm(gradient)):.4g}")
+    report(
+        "seconds",
+        f"forward {forward:.3g}, gradient {backward:.3g}, Hessian product "
+        + _product_seconds(objective, theta, gradient),
+    )
+    report(
+        "landscape surface",
+        f"about {81 * forward:.2g} to {289 * forward:.2g} s, {2601 * forward:.2g} s with --exact",
+    )
+    report("landscape line", f"about {9 * forward:.2g} to {251 * forward:.2g} s")
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    value = function()
+    return value, time.perf_counter() - start
+
+
+def _product_seconds(objective: Any, theta: Any, vector: Any) -> str:
+    from landscape.errors import UserError
+
+    product = objective.hessian(theta)
+    try:
+        return f"{_timed(lambda: product(vector))[1]:.3g}"
+    except (UserError, RuntimeError) as error:
+        return f"does not work ({str(error).splitlines()[0]})"

@@ -1,0 +1,108 @@
+"""The directions of a surface or a line, from the options that name them."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from landscape import batchnorm, directions
+from landscape.results import Surface
+
+from .options import Directions, SetUp, one_of
+from .problem import OtherPoint, Problem, other_point
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Directions with what the picture and the file say of them.
+
+    Attributes:
+        directions: one or two vectors (P,).
+        labels: of the axes.
+        config: what determines the directions.
+        markers: checkpoints on the plane: name, coordinates, loss with their own buffers.
+    """
+
+    directions: tuple[Tensor, ...]
+    labels: tuple[str, ...]
+    config: dict[str, Any]
+    markers: tuple[tuple[str, tuple[float, ...], float], ...]
+
+    def label(self, result: Surface, problem: Problem) -> Surface:
+        """`result` with title, axis labels and markers."""
+        at = np.array([coordinates for _, coordinates, _ in self.markers])
+        at = at.reshape(-1, len(self.directions))
+        return dataclasses.replace(
+            result,
+            title=f"{result.kind.capitalize()} of the loss around {problem.name}",
+            alpha_label=self.labels[0],
+            beta_label=self.labels[-1],
+            marker_names=tuple(name for name, _, _ in self.markers),
+            marker_alpha=at[:, 0],
+            marker_beta=at[:, 1] if len(self.directions) > 1 else None,
+            marker_loss=np.array([loss for _, _, loss in self.markers]),
+        )
+
+
+def batchnorm_policy(options: Directions) -> str:
+    """What becomes of BatchNorm statistics: the option, or the rule of the kind of plane."""
+    if options.bn is not None:
+        return one_of(options.bn, batchnorm.POLICIES, "--bn")
+    return "recompute" if options.direction_to else "keep"
+
+
+def build(problem: Problem, setup: SetUp, options: Directions, count: int) -> Frame:
+    """`count` directions: to the other checkpoints named, then random ones."""
+    rule = one_of(options.normalise, directions.NORMALISATIONS, "--normalise")
+    if options.include_1d and options.no_1d:
+        raise typer.BadParameter("contradicts --no-1d", param_hint="--include-1d")
+    others = [other_point(problem, setup, path) for path in options.direction_to]
+    vectors = [other.theta - problem.theta for other in others]
+    labels = [f"towards {other.name}" for other in others]
+    generator = torch.Generator().manual_seed(setup.seed)
+    while len(vectors) < count:
+        vector = directions.random(
+            problem.objective.space,
+            problem.theta,
+            generator,
+            normalisation=rule,
+            include_1d=options.include_1d,
+        )
+        if vectors and (options.orthogonal or others):
+            vector = directions.orthogonal(vector, vectors[0])
+        vectors.append(vector)
+        scaled = "unscaled" if rule == "none" else f"{rule}-normalised"
+        labels.append(f"{scaled} random direction {len(vectors)}")
+    return Frame(
+        directions=tuple(vectors),
+        labels=tuple(labels),
+        config={
+            "directions": [directions.digest(vector) for vector in vectors],
+            "direction_to": [other.digest for other in others],
+            "normalise": rule,
+            "parameters": "all" if others or options.include_1d else "2 dimensions or more",
+            "orthogonal": options.orthogonal,
+        },
+        markers=_markers(problem, others, count),
+    )
+
+
+def _markers(
+    problem: Problem, others: list[OtherPoint], count: int
+) -> tuple[tuple[str, tuple[float, ...], float], ...]:
+    """The checkpoints on the plane, each with its loss under its own buffers."""
+    if not others:
+        return ()
+    objective = problem.objective
+    here = {name: t for name, t in objective.constants().items() if name in others[0].buffers}
+    start = objective.evaluate(problem.theta, buffers=here)["loss"].mean
+    markers = [(problem.name, (0.0,) * count, start)]
+    for i, other in enumerate(others):
+        at = tuple(float(i == j) for j in range(count))
+        loss = objective.evaluate(other.theta, buffers=other.buffers)["loss"].mean
+        markers.append((other.name, at, loss))
+    return tuple(markers)

@@ -1,0 +1,70 @@
+"""`landscape plot`: the picture of any result file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from .options import one_of
+
+if TYPE_CHECKING:
+    from landscape.results import Surface
+
+
+def plot(
+    results: Annotated[list[Path], Argument(metavar="RESULT.h5...", help="Result files.")],
+    output: Annotated[
+        Path | None,
+        Option(
+            "--output", "-o", help="The picture: .png, .svg or .pdf; default beside the result."
+        ),
+    ] = None,
+    style: Annotated[
+        str, Option(metavar="contour|3d", help="Filled contours, or a surface in space.")
+    ] = "contour",
+    quantity: Annotated[str, Option(help="The loss, or a metric of the task.")] = "loss",
+    log: Annotated[
+        bool | None,
+        Option("--log/--linear", help="Scale of the values; chosen by the data if not given."),
+    ] = None,
+    levels: Annotated[
+        int | None, Option(min=2, max=200, help="About how many contour levels.")
+    ] = None,
+    vmin: Annotated[float | None, Option(help="Lower end of the colours.")] = None,
+    vmax: Annotated[float | None, Option(help="Upper end of the colours.")] = None,
+) -> None:
+    """Draw results; several are drawn on one scale.
+
+    Example: `landscape plot ckpt.surface.h5 --style 3d -o ckpt.pdf`
+    """
+    from landscape import plot as drawing
+    from landscape import store
+    from landscape.errors import UserError
+
+    one_of(style, ("contour", "3d"), "--style")
+    if output and len(results) > 1:
+        raise UserError("-o names one picture: leave it out for several results")
+    loaded = [store.load(path) for path in results]
+    low, high = common_limits(loaded, quantity)
+    limits = (low if vmin is None else vmin, high if vmax is None else vmax)
+    for path, result in zip(results, loaded, strict=True):
+        picture = output or path.with_suffix(".png")
+        figure = drawing.figure(
+            result, style=style, quantity=quantity, log=log, levels=levels, limits=limits
+        )
+        drawing.save(figure, picture)
+        print(picture)
+
+
+def common_limits(
+    results: "list[Surface]", quantity: str = "loss"
+) -> tuple[float | None, float | None]:
+    """The range that several pictures share; the data of a single one decide for themselves."""
+    import numpy as np
+
+    if len(results) < 2:
+        return None, None
+    grids = [r.quantities[quantity].grid.ravel() for r in results if quantity in r.quantities]
+    values = np.concatenate(grids) if grids else np.empty(0)
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (None, None)

@@ -1,0 +1,291 @@
+"""From options to a problem: the objective, the point, and a record of where both came from."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from landscape import batchnorm, checkpoint, probe, space
+from landscape.batches import Batches, Selection
+from landscape.errors import UserError
+from landscape.objective import Objective
+from landscape.task import Task, find, parse_settings, project_table
+from landscape.task import load as load_task
+
+from .options import SetUp, one_of
+from .provenance import file_digest, versions
+
+Report = Callable[[str, str], None]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One checkpoint bound to a task.
+
+    Attributes:
+        objective: the loss over weight space.
+        theta: (P,) the checkpoint.
+        batches: the data the objective runs over.
+        findings: what the probe saw.
+        config: everything that determines the numbers; a resumed run must have the same.
+        circumstances: what a run may change when it is resumed (device, versions).
+        notes: what the person should be told.
+        name: of the checkpoint, with the split, for titles.
+    """
+
+    objective: Objective
+    theta: Tensor
+    batches: Batches
+    findings: probe.Findings
+    config: dict[str, Any]
+    circumstances: dict[str, Any]
+    notes: tuple[str, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with the weights of one file."""
+
+    net: nn.Module
+    config: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OtherPoint:
+    """A second checkpoint: its point (P,), its own buffers, its digest and its name."""
+
+    theta: Tensor
+    buffers: dict[str, Tensor]
+    digest: str
+    name: str
+
+
+def checkpoints(given: list[Path] | None) -> list[Path]:
+    """The checkpoints to analyse: those given, or the default of the project's table."""
+    if given:
+        return given
+    table, home = project_table(Path.cwd())
+    if "checkpoint" not in table:
+        raise UserError(
+            'no checkpoint given: name one, or set `checkpoint = "..."` under [tool.landscape] in '
+            "pyproject.toml or in landscape.toml"
+        )
+    return [home / str(table["checkpoint"])]
+
+
+def load(
+    setup: SetUp, path: Path, *, bn: str = "keep", report: Report = lambda *_: None
+) -> Problem:
+    """Read a checkpoint into the task's network, and refuse wrong set-ups.
+
+    Args:
+        setup: the shared options.
+        path: the checkpoint.
+        bn: what becomes of BatchNorm statistics away from the checkpoint.
+        report: is told each part of the set-up as soon as it stands.
+
+    Raises:
+        UserError: nothing here can be evaluated; the text points to `landscape check`.
+    """
+    dtype = DTYPES[one_of(setup.dtype, tuple(DTYPES), "--dtype")]
+    device = choose_device(setup.device, dtype)
+    selection = _selection(setup)
+    with _pointing_to_check(path):
+        task = load_task(find(setup.task), settings=_settings(setup))
+        report("task", task.name)
+        loaded = load_network(setup, task, path)
+        report("checkpoint", f"{path}, SHA-256 {loaded.config['checkpoint'][:12]}")
+        for note in loaded.notes:
+            report("", note)
+        batch_size = setup.batch_size or task.batch_size
+        batches = Batches(
+            task.data, batch_size=batch_size, selection=selection, dtype=dtype, device=device
+        )
+        objective = _objective(setup, task, loaded.net, batches, dtype, device, bn)
+        report("parameters", f"{objective.space.size:,} in {len(objective.space.names)} tensors")
+        _first_pass(objective, batches, setup.batch_size)
+        report("batches", f"{batches.count}, {'ready-made' if batches.ready else 'cut here'}")
+        probe.examine_data(batches, Batches(task.data, batch_size=batch_size, selection=selection))
+        report("data", f"the same at a second pass, SHA-256 {batches.digest[:12]}")
+        findings = probe.examine(objective)
+    config = {
+        **loaded.config,
+        "task": task.name if task.source is None else file_digest(task.source),
+        "settings": _settings(setup),
+        "data": batches.digest,
+        "examples": setup.examples,
+        "batch_size": batch_size,
+        "dtype": setup.dtype,
+        "l2": setup.l2,
+        "seed": setup.seed,
+        "bn": bn,
+    }
+    split = f", {task.split} split" if task.split else ""
+    return Problem(
+        objective=objective,
+        theta=objective.theta(),
+        batches=batches,
+        findings=findings,
+        config=config,
+        circumstances={"device": str(device), "threads": torch.get_num_threads(), **versions()},
+        notes=(*loaded.notes, *findings.notes),
+        name=f"{path.name}{split}",
+    )
+
+
+def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
+    """The task's network with the weights of `path` in it."""
+    if task.loads_itself:
+        _must_exist(path)
+        net = _module(task.model(checkpoint=path))
+        digest = checkpoint.digest(net.state_dict())
+        return Loaded(net, {"checkpoint": file_digest(path), "tensors": digest}, ())
+    # Looked at first: a wrong path is a commoner mistake than a slow model.
+    file = checkpoint.read(path, weights_key=setup.weights_key, trust_pickle=setup.trust_pickle)
+    net = _module(task.model())
+    matched, notes = checkpoint.match(
+        file.tensors,
+        net,
+        source=path,
+        allow_missing=setup.allow_missing,
+        allow_unexpected=setup.allow_unexpected,
+    )
+    checkpoint.load(net, matched)
+    config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
+    return Loaded(net, config, (*file.notes, *notes, *_raised(matched)))
+
+
+def _objective(
+    setup: SetUp,
+    task: Task,
+    net: nn.Module,
+    batches: Batches,
+    dtype: torch.dtype,
+    device: torch.device,
+    bn: str,
+) -> Objective:
+    where = space.trainable(
+        net,
+        dtype=dtype,
+        device=device,
+        only=None if task.parameters is None else task.parameters(net),
+        buffers=batchnorm.buffers(net) if bn == "interpolate" else (),
+    )
+    statistics = None
+    if bn == "recompute" and batchnorm.modules(net):
+        data = (lambda: task.data(split="train")) if task.split else task.data
+        statistics = Batches(data, batch_size=batches.batch_size, dtype=dtype, device=device)
+    return Objective(task, net, where, batches, l2=setup.l2, statistics=statistics)
+
+
+def _first_pass(objective: Objective, batches: Batches, batch_size: int | None) -> None:
+    """Count and hash the data, and settle whether ready batches may be cut to --batch-size."""
+    first: Any = None
+    for batch in batches:
+        first = batch if first is None else first
+    if batches.ready and batch_size is not None:
+        if objective.independent(first) is not True:
+            raise UserError(
+                f"--batch-size {batch_size}: the task's batches are ready-made and their examples "
+                "are coupled or cannot be cut; change the batches in the task's data()"
+            )
+        objective.micro_batch = batch_size
+
+
+def choose_device(name: str, dtype: torch.dtype) -> torch.device:
+    """The device that `--device` names; `auto` takes CUDA if there is one, else the CPU.
+
+    Raises:
+        UserError: no such device here, or float64 on one that lacks it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name!r} is none of auto, cpu, cuda, cuda:N, mps") from error
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    here = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < count,
+        "mps": torch.backends.mps.is_available(),
+    }.get(device.type, False)
+    if not here:
+        raise UserError(f"--device {name!r} is not available on this machine: use --device cpu")
+    if device.type == "mps" and dtype == torch.float64:
+        raise UserError("--dtype float64 does not exist on mps: add --device cpu")
+    return device
+
+
+def _selection(setup: SetUp) -> Selection:
+    if setup.examples is None:
+        return Selection()
+    kind, _, count = setup.examples.rpartition(":")
+    if kind not in ("", "random") or not count.isdecimal() or int(count) < 1:
+        raise typer.BadParameter(
+            f"{setup.examples!r} is neither N nor random:N with N at least 1",
+            param_hint="--examples",
+        )
+    return Selection(int(count), setup.seed if kind else None)
+
+
+def _settings(setup: SetUp) -> dict[str, Any]:
+    settings = parse_settings(setup.set)
+    return settings | ({"data.split": setup.split} if setup.split else {})
+
+
+def _module(net: object) -> nn.Module:
+    if not isinstance(net, nn.Module):
+        raise UserError(f"the task's model() returned {type(net).__name__}, not a torch nn.Module")
+    return net
+
+
+def _raised(tensors: dict[str, Tensor]) -> tuple[str, ...]:
+    low = {t.dtype for t in tensors.values() if t.is_floating_point() and t.element_size() < 4}
+    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in low))
+    return (f"{names} weights are computed with in higher precision",) if low else ()
+
+
+@contextmanager
+def _pointing_to_check(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{error}\n(`landscape check {path}` shows the set-up part by part)"
+        ) from error
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"there is no checkpoint {str(path)!r}")
+
+
+def other_point(problem: Problem, setup: SetUp, path: Path) -> OtherPoint:
+    """Another checkpoint of the same network, in the weight space of `problem`.
+
+    Raises:
+        UserError: it does not fit the network, or differs in tensors that do not move.
+    """
+    task, where = problem.objective.task, problem.objective.space
+    with _pointing_to_check(path):
+        loaded = load_network(setup, task, path)
+    tensors = {**dict(loaded.net.named_parameters()), **dict(loaded.net.named_buffers())}
+    here = problem.objective.constants()
+    buffers = dict(loaded.net.named_buffers())
+    for name, tensor in here.items():
+        if name not in buffers and not torch.equal(tensors[name].to(tensor), tensor):
+            raise UserError(
+                f"{path} differs in {name!r}, which is frozen and does not move: no line from the "
+                "first checkpoint reaches it; make the tensor trainable in the task's model()"
+            )
+    own = {name: t.to(here[name]) for name, t in buffers.items() if name in here}
+    return OtherPoint(where.ravel(tensors), own, loaded.config["tensors"], path.name)

@@ -1,0 +1,200 @@
+"""What every long analysis shares: journal, progress, time limit, result file, picture, words."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from landscape import plot, store
+from landscape.errors import UserError
+from landscape.journal import Journal
+from landscape.results import Surface
+
+from . import provenance
+from .options import Output, duration
+from .plot import common_limits
+from .problem import Problem
+from .show import sentences
+
+SNAPSHOT_SECONDS = 30.0  # between partial results, so that a long run can be looked at
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished piece of an analysis: what the journal keeps and what the bar shows."""
+
+    record: dict[str, Any]
+    done: int
+    planned: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A resumable analysis.
+
+    Attributes:
+        config: what determines its numbers, beyond the problem's own.
+        start: begins or goes on from the records of an earlier run.
+        snapshot: the result of the pieces finished so far; None before the first.
+    """
+
+    config: Mapping[str, Any]
+    start: Callable[[list[dict[str, Any]]], Generator[Step, None, Surface]]
+    snapshot: Callable[[], Surface | None]
+
+
+class Session:
+    """The results of one command, over one or several checkpoints."""
+
+    def __init__(self, out: Output, kind: str, sources: list[Path]) -> None:
+        """Check the output options before anything is computed."""
+        self.out, self.kind, self.sources = out, kind, sources
+        self.console = Console(stderr=True, quiet=out.quiet, highlight=False)
+        limit = duration(out.time_limit, "--time-limit")
+        self.deadline = None if limit is None else time.monotonic() + limit
+        self.results: list[tuple[Path, Surface]] = []
+        if len(sources) > 1 and (out.output or out.picture):
+            raise UserError("-o and --plot name one file: leave them out for several checkpoints")
+        for source in sources:
+            target = self.target(source)
+            if not target.parent.is_dir():
+                raise UserError(f"there is no folder {str(target.parent)!r} for {target.name}")
+        targets = [self.target(source) for source in sources]
+        if len(set(targets)) < len(targets):
+            raise UserError("two checkpoints have the same name: run them one by one with -o")
+
+    def target(self, source: Path) -> Path:
+        """The result file of one checkpoint."""
+        stem = source.resolve().name if source.is_dir() else source.stem
+        return self.out.output or Path(f"{stem}.{self.kind}.h5")
+
+    def tell(self, text: str) -> None:
+        """One line for the person at the keyboard."""
+        self.console.print(escape(text), soft_wrap=True)
+
+    def analyse(self, source: Path, problem: Problem, analysis: Analysis) -> None:
+        """Run, resume, or find finished; leave the result in its file."""
+        target = self.target(source)
+        config = {**problem.config, **analysis.config}
+        for note in problem.notes:
+            self.tell(f"note: {note}")
+        if store.finished(target, config, overwrite=self.out.overwrite):
+            self.tell(f"{target} is complete already: nothing to compute")
+            self.results.append((target, store.load(target)))
+            return
+        started, clock = time.time(), time.monotonic()
+
+        def save(result: Surface) -> None:
+            origin = provenance.record(
+                started, time.monotonic() - clock, problem.circumstances, problem.notes
+            )
+            store.save(target, result, config=config, provenance=origin)
+
+        with Journal(
+            target, config, problem.circumstances, overwrite=self.out.overwrite
+        ) as journal:
+            if journal.records:
+                self.tell(f"resumed: {len(journal.records)} evaluations of an earlier run are kept")
+            for name, (then, now) in journal.changed.items():
+                self.tell(f"note: {name} was {then} in the earlier run and is {now} now")
+            result = self._drive(analysis, journal, save, problem.name)
+            save(result)
+            if result.complete:
+                journal.remove()
+            else:
+                self.tell(f"stopped at the time limit; the same command goes on from {target}")
+        self.results.append((target, result))
+
+    def _drive(
+        self,
+        analysis: Analysis,
+        journal: Journal,
+        save: Callable[[Surface], None],
+        title: str,
+    ) -> Surface:
+        run = analysis.start(journal.records)
+        saved = time.monotonic()
+        try:
+            with self._progress(title) as show:
+                while True:
+                    try:
+                        step = next(run)
+                    except StopIteration as stop:
+                        result: Surface = stop.value
+                        return result
+                    journal.append(step.record)
+                    show(step)
+                    now = time.monotonic()
+                    late = self.deadline is not None and now > self.deadline
+                    if not late and now - saved < SNAPSHOT_SECONDS:
+                        continue
+                    partial = analysis.snapshot()
+                    assert partial is not None
+                    if late:
+                        return partial
+                    save(partial)
+                    saved = now
+        except KeyboardInterrupt:
+            if partial := analysis.snapshot():
+                save(partial)
+            raise
+
+    @contextlib.contextmanager
+    def _progress(self, title: str) -> Iterator[Callable[[Step], None]]:
+        if self.out.quiet or not self.console.is_terminal:
+            yield lambda _: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(escape(title), total=None, note="")
+            yield lambda step: bar.update(
+                task, completed=step.done, total=step.planned, note=step.note
+            )
+
+    def finish(self) -> None:
+        """Draw all results on one scale, and print where they are."""
+        pictures = self._draw()
+        summaries = []
+        for (target, result), picture in zip(self.results, pictures, strict=True):
+            for sentence in sentences(result):
+                self.tell(sentence)
+            if picture:
+                self.tell(f"picture: {picture}")
+            summaries.append(
+                {
+                    **result.summary(),
+                    "output": str(target),
+                    "picture": str(picture) if picture else None,
+                }
+            )
+        if self.out.json:
+            print(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
+        else:
+            sys.stdout.writelines(f"{target}\n" for target, _ in self.results)
+
+    def _draw(self) -> list[Path | None]:
+        if self.out.no_plot:
+            return [None for _ in self.results]
+        limits = common_limits([result for _, result in self.results])
+        pictures: list[Path | None] = []
+        for target, result in self.results:
+            picture = self.out.picture or target.with_suffix(".png")
+            plot.save(plot.figure(result, limits=limits), picture)
+            pictures.append(picture)
+        return pictures

@@ -1,0 +1,142 @@
+"""`landscape surface` and `landscape line`."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import BadParameter, Option
+
+from .options import CheckpointArgument, Directions, Output, SetUp, grid_size, number_range
+
+if TYPE_CHECKING:
+    from landscape.results import Array, Surface
+
+    from .frame import Frame
+    from .problem import Problem
+    from .session import Analysis, Step
+
+_RANGE = "Range along direction {}; default -1,1, and -0.5,1.5 with --direction-to."
+
+
+def surface(
+    checkpoints: CheckpointArgument,
+    setup: SetUp,
+    directions: Directions,
+    out: Output,
+    resolution: Annotated[
+        str, Option(metavar="NxM", help="Grid points along alpha and beta.")
+    ] = "51x51",
+    alpha: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("1"))] = None,
+    beta: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("2"))] = None,
+) -> None:
+    """Draw the loss over a plane through a checkpoint (Li et al. 2018).
+
+    The plane is spanned by two random directions, scaled filter by filter to the weights. Only
+    as many points are evaluated as the tolerance needs; the rest is interpolated, with the
+    error stated in the picture and in the file.
+
+    Example: `landscape surface ckpt.pt --resolution 51x51 --alpha=-1,1 --beta=-1,1`
+    """
+    counts = grid_size(resolution, "--resolution")
+    _run(checkpoints or [], setup, directions, out, counts, (alpha, beta))
+
+
+def line(
+    checkpoints: CheckpointArgument,
+    setup: SetUp,
+    directions: Directions,
+    out: Output,
+    resolution: Annotated[
+        int, Option(metavar="N", min=2, help="Grid points along the line.")
+    ] = 251,
+    alpha: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("1"))] = None,
+) -> None:
+    """Draw the loss along a line through a checkpoint, with its standard-error band.
+
+    Example: `landscape line a.pt --direction-to b.pt`
+    """
+    _run(checkpoints or [], setup, directions, out, (resolution,), (alpha,))
+
+
+def _run(
+    given: list[Path],
+    setup: SetUp,
+    directions: Directions,
+    out: Output,
+    counts: Sequence[int],
+    ranges: Sequence[str | None],
+) -> None:
+    """Analyse every checkpoint with the same settings, and draw them on one scale."""
+    # Between checkpoints, which stand at 0 and 1, a margin of a half shows what lies beyond.
+    default = "-0.5,1.5" if directions.direction_to else "-1,1"
+    limits = [
+        number_range(text or default, option)
+        for text, option in zip(ranges, ("--alpha", "--beta"), strict=False)
+    ]
+    kind = "surface" if len(counts) == 2 else "line"
+    if len(directions.direction_to) > len(counts):
+        raise BadParameter(f"at most {len(counts)} for a {kind}", param_hint="--direction-to")
+
+    from landscape.surface import axis
+
+    from . import frame, problem
+    from .session import Session
+
+    axes = [axis(*limit, count) for limit, count in zip(limits, counts, strict=True)]
+    paths = problem.checkpoints(given)
+    session = Session(out, kind, paths)
+    for path in paths:
+        loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
+        span = frame.build(loaded, setup, directions, len(axes))
+        session.analyse(path, loaded, _analysis(loaded, span, axes, directions))
+    session.finish()
+
+
+def _analysis(
+    problem: "Problem", frame: "Frame", axes: "Sequence[Array]", options: Directions
+) -> "Analysis":
+    from landscape import surface
+    from landscape.estimate import Estimate
+
+    from .session import Analysis, Step
+
+    tolerance = 0.0 if options.exact else options.tolerance
+    points: dict[tuple[float, ...], dict[str, Estimate]] = {}
+
+    def start(records: list[dict[str, Any]]) -> "Generator[Step, None, Surface]":
+        for record in records:
+            known = {name: Estimate(*value) for name, value in record["values"].items()}
+            points[tuple(record["at"])] = known
+        run = surface.evaluate(
+            problem.objective,
+            problem.theta,
+            frame.directions,
+            axes=axes,
+            tolerance=tolerance,
+            max_evaluations=options.max_evaluations,
+            known=points,
+        )
+        while True:
+            try:
+                point = next(run)
+            except StopIteration as stop:
+                return frame.label(stop.value, problem)
+            points[point.at] = dict(point.estimates)
+            values: dict[str, Any] = {n: astuple(e) for n, e in point.estimates.items()}
+            note = "" if point.error != point.error else f"error {100 * point.error:.2g} %"
+            yield Step({"at": point.at, "values": values}, point.done, point.planned, note)
+
+    def snapshot() -> "Surface | None":
+        if not points:
+            return None
+        partial = surface.assemble(points, axes, tolerance=tolerance, complete=False)
+        return frame.label(partial, problem)
+
+    config = {
+        **frame.config,
+        "axes": [[float(a[0]), float(a[-1]), len(a)] for a in axes],
+        "tolerance": tolerance,
+        "max_evaluations": options.max_evaluations,
+    }
+    return Analysis(config, start, snapshot)

@@ -1,0 +1,77 @@
+"""Directions in weight space along which a landscape is drawn."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from landscape.space import WeightSpace, accumulator
+
+NORMALISATIONS = ("filter", "layer", "none")
+
+
+def random(
+    space: WeightSpace,
+    theta: Tensor,
+    generator: torch.Generator,
+    *,
+    normalisation: str = "filter",
+    include_1d: bool = False,
+) -> Tensor:
+    """A Gaussian direction (P,), scaled to the weights piece by piece.
+
+    Li et al. (2018), section 4: with `filter`, each slice d[i] along the first axis of a tensor
+    is scaled to |d[i]| = |theta[i]|; with `layer` each whole tensor; with `none` nothing. Norms
+    are accumulated in float64. A piece of weight norm 0 gives 0.
+
+    Args:
+        space: says which entries of the vectors are which tensor.
+        theta: (P,) the point whose norms are matched.
+        generator: a CPU generator; the numbers drawn do not depend on the device of `theta`.
+        normalisation: `filter`, `layer` or `none`.
+        include_1d: move tensors of fewer than two dimensions too (biases, norm gains), each
+            as one filter. Without it their entries are exactly 0, as in the paper.
+
+    Raises:
+        ValueError: unknown `normalisation`.
+    """
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(f"normalisation {normalisation!r} is none of {NORMALISATIONS}")
+    # Drawn and scaled on the host in float32: every device gets the same bits.
+    direction = torch.randn(space.size, generator=generator)
+    host = theta.cpu() if theta.device.type != "cpu" else theta
+    weights = space.unravel(host)
+    for name, piece in space.unravel(direction).items():
+        if name in space.buffers or (piece.ndim < 2 and not include_1d):
+            piece.zero_()
+        elif normalisation != "none":
+            rows = piece.shape[0] if normalisation == "filter" and piece.ndim >= 2 else 1
+            _match_norms(piece.view(rows, -1), weights[name].reshape(rows, -1))
+    return direction.to(theta)
+
+
+def _match_norms(rows: Tensor, like: Tensor) -> None:
+    """Scale each row, in place, to the norm of the same row of `like`."""
+    mine, wanted = (torch.linalg.vector_norm(x, dim=1, dtype=torch.float64) for x in (rows, like))
+    rows.mul_(torch.where(mine > 0, wanted / mine, 0.0).to(rows.dtype)[:, None])
+
+
+def orthogonal(direction: Tensor, to: Tensor) -> Tensor:
+    """`direction` (P,) without its component along `to` (P,), in float64 products.
+
+    Norms of single filters change by a relative 1 / sqrt(P) or so and are not mended.
+    """
+    along, square = (_dot(to, x) for x in (direction, to))
+    return direction if float(square) == 0 else direction - (along / square).to(to.dtype) * to
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    # In slices, so that the float64 copies stay small beside the vectors.
+    wide = accumulator(a.device)
+    pieces = zip(torch.split(a, 1 << 20), torch.split(b, 1 << 20), strict=True)
+    return torch.stack([x.to(wide) @ y.to(wide) for x, y in pieces]).sum()
+
+
+def digest(direction: Tensor) -> str:
+    """SHA-256 of the direction's float32 bytes, to tell two directions apart."""
+    return hashlib.sha256(direction.cpu().float().numpy().tobytes()).hexdigest()

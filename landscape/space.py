@@ -1,0 +1,108 @@
+"""Named tensors and one flat vector: the two views of a point in weight space."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+
+
+@dataclass(frozen=True)
+class WeightSpace:
+    """The coordinates that move, in a fixed order.
+
+    Attributes:
+        names: one per tensor, as in `net.named_parameters()`; a tied weight stands once.
+        shapes: of the tensors, in the order of `names`.
+        dtype: of every point of the space.
+        device: of every point of the space.
+        buffers: those of `names` that are buffers (BatchNorm statistics that move with the
+            weights). No random direction has a component along them.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[torch.Size, ...]
+    dtype: torch.dtype
+    device: torch.device
+    buffers: frozenset[str] = frozenset()
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Entries of each tensor."""
+        return [shape.numel() for shape in self.shapes]
+
+    @cached_property
+    def size(self) -> int:
+        """P, the dimension of the space."""
+        return sum(self.sizes)
+
+    def unravel(self, theta: Tensor) -> dict[str, Tensor]:
+        """Views of `theta` (P,), by name, in the shapes of the network."""
+        # One split: the backward of many separate slices costs four times as much.
+        pieces = torch.split(theta, self.sizes)
+        return {
+            name: piece.view(shape)
+            for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
+        }
+
+    def ravel(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The point (P,) whose coordinates are `tensors`; names beyond the space are ignored."""
+        theta = torch.empty(self.size, dtype=self.dtype, device=self.device)
+        for name, view in self.unravel(theta).items():
+            view.copy_(tensors[name].detach())
+        return theta
+
+
+def trainable(
+    net: nn.Module,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    only: Iterable[str] | None = None,
+    buffers: Iterable[str] = (),
+) -> WeightSpace:
+    """The space of the trainable parameters of `net`.
+
+    Args:
+        net: its parameters with `requires_grad` count, each tied one once.
+        dtype: of the points; the network itself keeps its own.
+        device: of the points.
+        only: names to keep, from the task's `parameters(net)`.
+        buffers: names of buffers that move as well.
+
+    Raises:
+        UserError: no trainable parameter, or a name in `only` that is none.
+    """
+    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    if only is not None:
+        only = list(only)
+        unknown = [name for name in only if name not in named]
+        if unknown:
+            raise UserError(
+                f"the task's parameters(net) names {unknown[0]!r}, which is no trainable parameter "
+                f"of the network (it has {', '.join(list(named)[:5])}, ...)"
+            )
+        named = {name: p for name, p in named.items() if name in set(only)}
+    if not named:
+        raise UserError(
+            "the network has no trainable parameter: a landscape needs at least one tensor "
+            "with requires_grad=True"
+        )
+    moving = dict(net.named_buffers())
+    named_buffers = {name: moving[name] for name in buffers}
+    tensors: dict[str, Tensor] = {**named, **named_buffers}
+    return WeightSpace(
+        names=tuple(tensors),
+        shapes=tuple(t.shape for t in tensors.values()),
+        dtype=dtype,
+        device=device,
+        buffers=frozenset(named_buffers),
+    )
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """The widest floating type of a device, for sums over many numbers."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -1,0 +1,198 @@
+"""The loss, and the metrics of the task, over a plane or along a line through a point."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape import nested
+from landscape.errors import UserError
+from landscape.estimate import Estimate
+from landscape.nested import Coordinates
+from landscape.objective import Objective
+from landscape.results import Array, Quantity, Status, Surface
+
+Estimates = Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation, as it is made.
+
+    Attributes:
+        at: (alpha,) or (alpha, beta).
+        estimates: the loss and each metric.
+        done: evaluations known, this one included.
+        planned: evaluations in all if the present stage is the last.
+        error: of the range as drawn, stated by the last complete level; NaN before there is one.
+    """
+
+    at: Coordinates
+    estimates: Estimates
+    done: int
+    planned: int
+    error: float
+
+
+def axis(low: float, high: float, count: int) -> Array:
+    """`count` evenly spaced grid points, with an exact 0 where one falls on it.
+
+    Raises:
+        ValueError: not low < high, not finite, or count < 2.
+    """
+    if not (np.isfinite(low) and np.isfinite(high) and low < high and count >= 2):
+        raise ValueError(
+            f"an axis needs finite low < high and 2 points, not {low}, {high}, {count}"
+        )
+    points = np.linspace(low, high, count)
+    return np.where(np.abs(points) < 1e-12 * (high - low), 0.0, points)
+
+
+def evaluate(
+    objective: Objective,
+    theta: Tensor,
+    directions: Sequence[Tensor],
+    *,
+    axes: Sequence[Array],
+    tolerance: float = 0.01,
+    max_evaluations: int | None = None,
+    known: Mapping[Coordinates, Estimates] | None = None,
+) -> Generator[Point, None, Surface]:
+    """The loss over theta + alpha d1 + beta d2, from as few evaluations as the tolerance needs.
+
+    Li et al. (2018), section 4, for filter-normalised directions. Each point is computed afresh
+    from theta, so nothing drifts. See `nested.plan` for which points are evaluated.
+
+    Args:
+        objective: what is evaluated; one pass over the data a point.
+        theta: (P,) the centre.
+        directions: one or two vectors (P,), in units of the weights.
+        axes: for each direction the grid points, in multiples of the direction.
+        tolerance: of the range of the loss as drawn; 0 evaluates every cell.
+        max_evaluations: stop before it is exceeded, with whatever error is reached.
+        known: points of an earlier run; they are not evaluated again.
+
+    Yields:
+        Each point as it is evaluated.
+
+    Returns:
+        The surface, or the line for one direction.
+
+    Raises:
+        UserError: the loss at the centre is not finite.
+    """
+    points = dict(known or {})
+    at_point = torch.empty_like(theta)
+    error = float("nan")
+    while todo := nested.plan(
+        _means(points, "loss"), axes, tolerance=tolerance, max_evaluations=max_evaluations
+    ):
+        planned = len(points) + len(todo)
+        for at in todo:
+            torch.add(theta, directions[0], alpha=at[0], out=at_point)
+            for direction, step in zip(directions[1:], at[1:], strict=True):
+                at_point.add_(direction, alpha=step)
+            points[at] = objective.evaluate(at_point)
+            yield Point(at, points[at], len(points), planned, error)
+            if not any(at):
+                _refuse_non_finite(points[at]["loss"])
+        losses = _means(points, "loss")
+        if found := _fit(losses, nested.choose(losses, axes)):
+            error = found.error
+    return assemble(points, axes, tolerance=tolerance, complete=True)
+
+
+def _refuse_non_finite(loss: Estimate) -> None:
+    if not np.isfinite(loss.mean):
+        raise UserError(
+            f"the loss at the checkpoint itself is {loss.mean}: check the weights, the data, and "
+            "whether --dtype float64 helps"
+        )
+
+
+def _means(points: Mapping[Coordinates, Estimates], name: str) -> dict[Coordinates, float]:
+    return {at: estimates[name].mean for at, estimates in points.items()}
+
+
+def assemble(
+    points: Mapping[Coordinates, Estimates],
+    axes: Sequence[Array],
+    *,
+    tolerance: float,
+    complete: bool,
+) -> Surface:
+    """The record of the points evaluated so far, which may be any part of a run.
+
+    Evaluated cells hold exactly what was evaluated; the others are interpolated from the
+    highest complete level, or are NaN if there is none.
+    """
+    names = list(next(iter(points.values())))
+    quantities = {name: _quantity(points, axes, name) for name in names}
+    loss = quantities["loss"]
+    at = np.array(list(points))
+    exact = loss.error_basis == "none"
+    error = loss.error_of_log_range if loss.log else loss.error_of_range
+    return Surface(
+        alpha=axes[0],
+        beta=axes[1] if len(axes) > 1 else None,
+        status=_status(points, axes, loss.grid),
+        point_alpha=at[:, 0],
+        point_beta=at[:, 1] if len(axes) > 1 else None,
+        quantities=quantities,
+        method="exact" if exact else "nested",
+        tolerance=tolerance,
+        converged=exact or bool(error <= tolerance),
+        complete=complete,
+        marker_beta=np.empty(0) if len(axes) > 1 else None,
+    )
+
+
+def _fit(values: Mapping[Coordinates, float], levels: nested.Levels) -> nested.Fit | None:
+    level = nested.best_level(values, levels)
+    return nested.fit(values, levels, level) if level else None
+
+
+def _quantity(
+    points: Mapping[Coordinates, Estimates], axes: Sequence[Array], name: str
+) -> Quantity:
+    values = _means(points, name)
+    cells = nested.cells(axes)
+    shape = [len(axis) for axis in axes]
+    fit = _fit(values, nested.choose(_means(points, "loss"), axes))
+    exact = all(cell in values for cell in cells)
+    grid = np.full(shape, np.nan) if fit is None else fit.grid
+    if name != "loss" and fit is not None:
+        # Accuracies end at 1: ringing is no evidence of more than was ever evaluated.
+        grid = np.clip(grid, min(values.values()), max(values.values()))
+    for index in np.ndindex(*shape):
+        cell = tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))
+        grid[index] = values.get(cell, grid[index])
+    stderr = [estimates[name].stderr for estimates in points.values()]
+    errors = (
+        (fit.error_of_range, fit.error_of_log_range, fit.error_relative) if fit else (np.nan,) * 3
+    )
+    return Quantity(
+        grid=grid,
+        point=np.array(list(values.values())),
+        point_stderr=np.array(stderr),
+        log=nested.spans_decades(grid[np.isfinite(grid)]) if exact or fit is None else fit.log,
+        error_of_range=0.0 if exact else errors[0],
+        error_of_log_range=0.0 if exact else errors[1],
+        error_relative=0.0 if exact else errors[2],
+        error_basis="none" if exact else fit.basis if fit else "unknown",
+        stderr_basis=next(iter(points.values()))[name].basis,
+    )
+
+
+def _status(
+    points: Mapping[Coordinates, Estimates], axes: Sequence[Array], grid: Array
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
+    status = np.where(np.isnan(grid), Status.NOT_COMPUTED, Status.INTERPOLATED).astype(np.int8)
+    for index in np.ndindex(*status.shape):
+        cell = tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))
+        if cell in points:
+            finite = np.isfinite(points[cell]["loss"].mean)
+            status[index] = Status.EVALUATED if finite else Status.NON_FINITE
+    return status

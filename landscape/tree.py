@@ -1,0 +1,84 @@
+"""Tensors in containers of any kind: what one batch is."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def tensors(batch: Any) -> list[Tensor]:
+    """The tensors in a batch, depth first."""
+    if isinstance(batch, Tensor):
+        return [batch]
+    if isinstance(batch, np.ndarray):
+        return [torch.from_numpy(batch)]
+    if isinstance(batch, Mapping):
+        return [t for value in batch.values() for t in tensors(value)]
+    if isinstance(batch, list | tuple):
+        return [t for value in batch for t in tensors(value)]
+    if hasattr(batch, "__dict__"):
+        return [t for value in vars(batch).values() for t in tensors(value)]
+    return []
+
+
+def size(batch: Any) -> int | None:
+    """B, the leading length that the tensors of a batch share; None if they share none."""
+    lengths = {t.shape[0] for t in tensors(batch) if t.ndim}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def apply(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """`batch` with `function` applied to each of its tensors, in containers of the same type."""
+    if isinstance(batch, Tensor):
+        return function(batch)
+    if isinstance(batch, np.ndarray) and batch.dtype.kind in "biufc":
+        return function(torch.from_numpy(batch))
+    if isinstance(batch, MutableMapping):
+        placed = copy.copy(batch)
+        for key, value in batch.items():
+            placed[key] = apply(value, function)
+        return placed
+    if isinstance(batch, Mapping):
+        return {key: apply(value, function) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(apply(value, function) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(apply(value, function) for value in batch)
+    return batch
+
+
+def move(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """`batch` on `device`, floating tensors raised to at least the precision of `dtype`."""
+
+    def place(tensor: Tensor) -> Tensor:
+        lower = tensor.is_floating_point() and tensor.element_size() < dtype.itemsize
+        return tensor.to(device, dtype if lower else tensor.dtype)
+
+    known = isinstance(batch, Tensor | np.ndarray | Mapping | list | tuple)
+    if not known and callable(getattr(batch, "to", None)):
+        return batch.to(device)  # a graph, a packed sequence: it knows how
+    return apply(batch, place)
+
+
+def rows(batch: Any, index: slice | Tensor) -> Any:
+    """The examples `index` of a batch whose tensors share their leading length."""
+    return apply(batch, lambda tensor: tensor[index])
+
+
+def digest(batch: Any) -> str:
+    """SHA-256 of one batch."""
+    hasher = hashlib.sha256()
+    update(hasher, batch)
+    return hasher.hexdigest()
+
+
+def update(hasher: Any, batch: Any) -> None:
+    """Feed the tensors of a batch to a hash: types, shapes, bytes."""
+    for tensor in tensors(batch):
+        hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        hasher.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
