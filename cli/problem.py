@@ -197,7 +197,7 @@ def _first_pass(objective: Objective, batches: Batches, batch_size: int | None) 
                 f"--batch-size {batch_size}: the task's batches are ready-made and their examples "
                 "are coupled or cannot be cut; change the batches in the task's data()"
             )
-        objective.micro_batch = batch_size
+        objective.evaluation.micro_batch = batch_size
 
 
 def choose_device(name: str, dtype: torch.dtype) -> torch.device:

@@ -32,8 +32,8 @@ class Findings:
 def examine(objective: Objective) -> Findings:
     """Evaluate the first batch a few times at the checkpoint and compare.
 
-    Costs five passes over one batch. Sets `objective.share_forward` to False where running
-    the network once for loss and metrics would change a number.
+    Costs five passes over one batch. Has loss and metrics run the network separately from then
+    on where running it once would change a number.
 
     Raises:
         UserError: two evaluations differ beyond rounding, a buffer changed, the loss is not
@@ -154,5 +154,5 @@ def _settle_sharing(
         return
     shared = objective.values(batch, share=True)
     if any(_difference(shared[name], apart[name]) > ROUNDING for name in apart):
-        objective.share_forward = False
+        objective.evaluation.share_forward = False
         notes.append("loss and metrics run the network separately: one changes the other's input")

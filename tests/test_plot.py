@@ -282,6 +282,17 @@ def test_cells_that_are_not_finite_are_hatched_and_explained():
     assert "not finite" not in texts(plot.figure(surface(basin)))
 
 
+def test_a_value_where_the_loss_is_not_finite_is_not_drawn():
+    record = surface(lambda a, b: 2 + a + b, shape=(5, 5))
+    status = record.status.copy()
+    status[4, 0] = Status.NON_FINITE
+    axes = plot.figure(replace(record, status=status)).axes[0]
+    hatched = next(c for c in axes.collections if isinstance(c, PolyQuadMesh))
+    assert hatched.get_paths()[0].vertices.mean(axis=0)[0] > 0.5
+    paths = contours(axes, filled=True).get_paths()
+    assert not any((path.vertices == (1, -1)).all(axis=1).any() for path in paths)
+
+
 def test_the_relief_leaves_out_faces_that_touch_a_cell_not_finite():
     record = surface(lambda a, b: np.where((a == 0) & (b == 0), np.nan, 2 + a + b), shape=(5, 5))
     assert len(relief(plot.figure(record, style="3d"))) == (16 - 4) * 4
@@ -347,7 +358,7 @@ def test_the_centre_is_marked_unless_a_checkpoint_stands_there():
 
 def test_checkpoints_are_named_and_names_do_not_cover_each_other():
     names = ("epoch 10", "epoch 20", "best.pt", "final.pt", "corner")
-    x, y = np.array([-0.9, -0.85, 0.05, 0.1, 1]), np.array([0.8, 0.75, 0.0, 0.05, 1])
+    x, y = np.array([-0.6, -0.6, 0.05, 0.07, 1]), np.array([0.6, 0.6, 0.0, 0.0, 1])
     record = surface(basin, log=True, marker_names=names, marker_alpha=x, marker_beta=y)
     figure = plot.figure(record)
     axes = figure.axes[0]
