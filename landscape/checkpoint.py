@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from landscape import checkpoint_formats as formats
+from landscape import checkpoint_weights
 from landscape.errors import UserError
 
 PREFIXES = ("module.", "model.", "net.")  # at the front of a name
@@ -63,7 +64,7 @@ def read(
         tensors: dict[str, Tensor] = {}
         for file in files:
             saved = formats.contents(file, trust_pickle=trust_pickle)
-            key, found, said = formats.weights(file, saved, weights_key)
+            key, found, said = checkpoint_weights.find(file, saved, weights_key)
             twice = sorted(tensors.keys() & found.keys())
             if twice:
                 raise formats.refusal(file, f"holds '{twice[0]}' again", formats.AGAIN)
@@ -213,7 +214,7 @@ def _own(net: nn.Module, source: str | Path) -> dict[str, Tensor]:
     own = {
         name: tensor
         for name, tensor in net.state_dict(keep_vars=True).items()
-        if isinstance(tensor, Tensor) and not formats.is_extra(name)
+        if isinstance(tensor, Tensor) and not checkpoint_weights.is_extra(name)
     }
     held = {id(tensor) for tensor in (*net.parameters(), *net.buffers())}
     for name, tensor in own.items():
