@@ -1,5 +1,6 @@
 """`landscape check`: the whole set-up, part by part, and what each command will cost."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +11,21 @@ from typer import Argument
 from .options import SetUp
 
 if TYPE_CHECKING:
+    from landscape.estimate import Estimate
+
     from .problem import Problem
 
 
 def check(
+    setup: SetUp,
     checkpoint: Annotated[
         Path | None,
-        Argument(help="A checkpoint; the project's default if none.", show_default=False),
-    ],
-    setup: SetUp,
+        Argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint; the project's default if none is given.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Load everything, evaluate it once, and print what was found.
 
@@ -76,7 +83,7 @@ def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
     equal = "bit for bit" if problem.findings.bit_equal else "up to rounding"
     report("two evaluations", f"agree {equal}")
     if problem.findings.coupled:
-        report("examples", "of one batch are coupled: batches are taken whole")
+        report("coupling", "the examples of a batch share their loss: batches are taken whole")
 
 
 def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
@@ -86,9 +93,10 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
     estimates, forward = _timed(lambda: objective.evaluate(theta))
     examples = objective.losses(theta)
     report("examples", f"{int((examples.weight != 0).sum()):,}")
+    value = objective.values(next(iter(problem.batches)))["loss"]
+    report("loss of a batch", _reduction(tuple(value.shape)))
     for name, found in estimates.items():
-        error = "no standard error" if found.stderr != found.stderr else f"+- {found.stderr:.2g}"
-        report(name, f"{found.mean:.6g} {error} (per {found.basis})")
+        report(name, _with_error(found))
     if objective.l2 == 0:
         report("regularisation", "none: weight decay is not part of the loss (--l2 X)")
     gradient, backward = _timed(lambda: objective.gradient(theta))
@@ -103,6 +111,25 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
         f"about {81 * forward:.2g} to {289 * forward:.2g} s, {2601 * forward:.2g} s with --exact",
     )
     report("landscape line", f"about {9 * forward:.2g} to {251 * forward:.2g} s")
+
+
+def _reduction(shape: tuple[int, ...]) -> str:
+    """How the values of one batch become a mean, in words."""
+    if not shape:
+        return "a scalar, taken as the mean over its batch: there will be no standard error"
+    if len(shape) == 1:
+        return f"shape {shape}, averaged over the examples"
+    return (
+        f"shape {shape}, averaged over the examples and over the {math.prod(shape[1:])} values of "
+        "each: where training added these up, losses and curvature are smaller here by that factor"
+    )
+
+
+def _with_error(found: "Estimate") -> str:
+    if found.basis == "none" or found.stderr != found.stderr:
+        return f"{found.mean:.6g}, without a standard error"
+    basis = "" if found.basis == "examples" else f", {found.basis}"
+    return f"{found.mean:.6g} +- {found.stderr:.2g} (standard error{basis})"
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, float]:

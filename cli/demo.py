@@ -1,12 +1,12 @@
 """`landscape demo`: networks trained on real data, and the tool run on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument
 
-from .options import Directions, Output, Quiet, SetUp
+from .options import Directions, Output, Overwrite, Quiet, SetUp
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,14 +24,16 @@ NEXT = (
 
 
 def demo(
-    folder: Annotated[Path, Argument(help="Where to put it; made if it is not there.")] = Path(
-        "landscape-demo"
-    ),
+    folder: Annotated[
+        Path, Argument(metavar="FOLDER", help="Where to put it; made if it is not there.")
+    ] = Path("landscape-demo"),
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Train three small networks on handwritten digits and draw a surface.
 
-    Writes ckpt.pt, a.pt, b.pt, landscape_task.py and landscape.toml; takes about a minute.
+    Writes ckpt.pt, a.pt, b.pt, landscape_task.py and landscape.toml; takes about a minute. What
+    an earlier run finished in the same folder is kept.
 
     Example: `landscape demo`
     """
@@ -51,20 +53,64 @@ def demo(
         raise UserError(
             "the demo needs scikit-learn: pip install 'landscape-toolkit[demo]'"
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
     source = Path(demo_task.__file__).read_text(encoding="utf-8")
-    (folder / "landscape_task.py").write_text(source, encoding="utf-8")
-    (folder / "landscape.toml").write_text(TABLE, encoding="utf-8")
+    texts = {"landscape_task.py": source, "landscape.toml": TABLE}
+    kept = [] if overwrite else _kept(folder, texts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {folder} ({error.strerror}): name another folder"
+        ) from error
     with Progress(console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("training three networks", total=EPOCHS * len(CHECKPOINTS))
+        total = EPOCHS * (len(CHECKPOINTS) - len(kept))
+        task = bar.add_task("training", total=total, visible=total > 0)
         for name, seed in CHECKPOINTS.items():
-            accuracy = train(folder / name, seed, lambda: bar.advance(task))
-            console.print(f"{folder / name}: {100 * accuracy:.1f} % of held-out digits right")
+            if name in kept:
+                console.print(f"{folder / name}: kept from an earlier run", soft_wrap=True)
+                continue
+            right = 100 * train(folder / name, seed, lambda: bar.advance(task))
+            console.print(
+                f"{folder / name}: {right:.1f} % of held-out digits right", soft_wrap=True
+            )
+    home = Path.cwd()
     os.chdir(folder)
-    surface(None, SetUp(), Directions(), Output(overwrite=True, quiet=quiet))
-    console.print(f"\nThe picture is {folder / 'ckpt.surface.png'}. Try next:\n\n  cd {folder}")
+    try:
+        surface(SetUp(), Directions(), Output(overwrite=overwrite, quiet=quiet))
+    finally:
+        os.chdir(home)
+    console.print(
+        f"\nThe picture is {folder / 'ckpt.surface.png'}. Try next:\n\n  cd {folder}",
+        soft_wrap=True,
+    )
     for line in NEXT:
         console.print(f"  {line}")
+
+
+def _kept(folder: Path, texts: Mapping[str, str]) -> list[str]:
+    """The checkpoints of an earlier demo in the folder.
+
+    Raises:
+        UserError: files of these names are there which are no demo's.
+    """
+    from landscape.errors import UserError
+
+    there = [name for name in (*texts, *CHECKPOINTS) if (folder / name).exists()]
+    ours = [name for name, text in texts.items() if _holds(folder / name, text)]
+    if len(ours) == len(texts):
+        return [name for name in CHECKPOINTS if name in there]
+    if foreign := [name for name in there if name not in ours]:
+        raise UserError(
+            f"{folder / foreign[0]} is there already and is not the demo's: name another folder, "
+            "or pass --overwrite"
+        )
+    return []
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def train(path: Path, seed: int, advance: Callable[[], Any]) -> float:
@@ -94,7 +140,9 @@ def train(path: Path, seed: int, advance: Callable[[], Any]) -> float:
             optimizer.step()
             schedule.step()
         advance()
-    torch.save(net.state_dict(), path)
+    part = path.with_suffix(".part")  # a killed run leaves no half of a checkpoint
+    torch.save(net.state_dict(), part)
+    part.replace(path)
     return _accuracy(net.eval())
 
 

@@ -34,11 +34,12 @@ class Frame:
 
     def label(self, result: Surface, problem: Problem) -> Surface:
         """`result` with title, axis labels and markers."""
+        split = f" ({problem.split} split)" if problem.split else ""
         at = np.array([coordinates for _, coordinates, _ in self.markers])
         at = at.reshape(-1, len(self.directions))
         return dataclasses.replace(
             result,
-            title=f"{result.kind.capitalize()} of the loss around {problem.name}",
+            title=f"Loss {result.kind} of {problem.name}{split}",
             alpha_label=self.labels[0],
             beta_label=self.labels[-1],
             marker_names=tuple(name for name, _, _ in self.markers),

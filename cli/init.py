@@ -5,6 +5,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from .options import TrustPickle, WeightsKey
+
+DEFAULT = "landscape_task.py"
 SKELETON = '''"""What `landscape` evaluates: model, data, and a loss with one value per example."""
 
 import torch
@@ -51,14 +54,16 @@ NO_MODEL = '    raise RuntimeError("fill in model(): return mynet.Net(), say")'
 
 
 def init(
-    path: Annotated[Path, Argument(help="The file to write.")] = Path("landscape_task.py"),
+    path: Annotated[Path, Argument(metavar="FILE.py", help="The file to write.")] = Path(DEFAULT),
     checkpoint: Annotated[
         Path | None,
-        Option(help="Read this checkpoint, list its tensors and propose the model's first lines."),
+        Option(
+            metavar="FILE",
+            help="Read this checkpoint, list its tensors and propose the model's first lines.",
+        ),
     ] = None,
-    weights_key: Annotated[
-        str | None, Option(metavar="A.B", help="Where in the file the weights are.")
-    ] = None,
+    weights_key: WeightsKey = None,
+    trust_pickle: TrustPickle = False,
 ) -> None:
     """Write a commented task file for a network of your own.
 
@@ -70,31 +75,31 @@ def init(
 
     if path.exists():
         raise UserError(f"{path} exists already and is left as it is: name another file")
-    body = NO_MODEL if checkpoint is None else _proposal(checkpoint, weights_key)
+    body = NO_MODEL if checkpoint is None else _proposal(checkpoint, weights_key, trust_pickle)
     try:
         path.write_text(SKELETON.format(model=body), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    note = f"fill in {path}, then run `landscape check {checkpoint or 'CKPT'}`"
+        raise UserError(f"cannot write {path} ({error.strerror}): name another file") from error
+    task = "" if path == Path(DEFAULT) else f" --task {path}"
+    note = f"fill in {path}, then run `landscape check {checkpoint or 'CKPT'}{task}`"
     Console(stderr=True).print(note, highlight=False, markup=False, soft_wrap=True)
     print(path)
 
 
-def _proposal(path: Path, weights_key: str | None) -> str:
+def _proposal(path: Path, weights_key: str | None, trust_pickle: bool) -> str:
     """The tensors of a checkpoint as comments, and the shape of what the model returns."""
     from landscape import checkpoint
 
-    file = checkpoint.read(path, weights_key=weights_key)
-    lines = [f"    # {path.name} holds {len(file.tensors)} tensors"]
-    lines += [f"    # {note}" for note in file.notes]
+    file = checkpoint.read(path, weights_key=weights_key, trust_pickle=trust_pickle)
     tensors = list(file.tensors.items())
-    lines += [f"    #   {name}  {tuple(tensor.shape)}" for name, tensor in tensors[:40]]
+    said = [f"{path.name} holds {len(tensors)} tensors", *file.notes]
+    said += [f"  {name}  {tuple(tensor.shape)}" for name, tensor in tensors[:40]]
     if len(tensors) > 40:
-        lines.append(f"    #   ... and {len(tensors) - 40} more")
+        said.append(f"  ... and {len(tensors) - 40} more")
     matrices = [t for _, t in tensors if t.ndim >= 2]
     if matrices:
         inputs, outputs = matrices[0].shape[1], matrices[-1].shape[0]
-        lines.append(
-            f"    # (it seems to take {inputs} inputs or channels and give {outputs} outputs)"
-        )
+        said.append(f"(its first matrix takes {inputs} inputs, its last gives {outputs} outputs)")
+    # Escaped, for a name with a line break in it would be a line of code in the user's task.
+    lines = [f"    # {text.encode('unicode_escape').decode('ascii')}" for text in said]
     return "\n".join([*lines, "    from mynet import Net", "", "    return Net()"])

@@ -24,18 +24,56 @@ from landscape.errors import UserError
 _network = functools.partial(Option, rich_help_panel="Network and data")
 _file = functools.partial(Option, rich_help_panel="Checkpoint")
 _result = functools.partial(Option, rich_help_panel="Output")
+# A switch has metavar="": Typer would print <bool> beside it.
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not abs(value) < float("inf"):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
+def _seed(value: int) -> int:
+    if value >= 2**63:
+        raise typer.BadParameter("a seed is less than 2^63")
+    return value
+
+
+number = functools.partial(Option, metavar="X", callback=_finite)
 
 CheckpointArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[CHECKPOINT]...",
+        metavar="CHECKPOINT",
         help="Checkpoint files, or Hugging Face folders. The project's default if none is given.",
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, _result("--quiet", "-q", help="Print the result's path and errors only.")]
-Json = Annotated[bool, _result("--json", help="Print a machine-readable summary on stdout.")]
-Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
+WeightsKey = Annotated[
+    str | None,
+    _file(
+        metavar="A.B",
+        help="Where in the file the weights are, if the automatic choice is not wanted.",
+    ),
+]
+TrustPickle = Annotated[
+    bool,
+    _file(
+        "--trust-pickle",
+        metavar="",
+        help="Unpickle the file, which can run any code in it. Only for files you trust.",
+    ),
+]
+Overwrite = Annotated[
+    bool, _result("--overwrite", metavar="", help="Replace what stands there already.")
+]
+Quiet = Annotated[
+    bool, _result("--quiet", "-q", metavar="", help="Print the result's path and errors only.")
+]
+Json = Annotated[
+    bool, _result("--json", metavar="", help="Print a machine-readable summary on stdout.")
+]
+Debug = Annotated[bool, Option("--debug", metavar="", help="Show the traceback of an error.")]
 
 
 @dataclass(frozen=True)
@@ -59,7 +97,7 @@ class SetUp:
     ] = field(default_factory=list)
     split: Annotated[
         str | None,
-        _network(help="Short for --set data.split=SPLIT; printed in every title."),
+        _network(metavar="NAME", help="Short for --set data.split=NAME; printed in every title."),
     ] = None
     examples: Annotated[
         str | None,
@@ -73,6 +111,7 @@ class SetUp:
         int | None,
         _network(
             min=1,
+            metavar="N",
             help="Examples evaluated at once. Ready batches are cut only where their examples "
             "are independent.",
         ),
@@ -88,24 +127,18 @@ class SetUp:
     l2: Annotated[
         float,
         _network(
-            "--l2", min=0.0, help="Add X/2 |theta|^2 to the loss (weight decay).", metavar="X"
+            "--l2",
+            min=0.0,
+            callback=_finite,
+            metavar="X",
+            help="Add X/2 |theta|^2 to the loss (weight decay).",
         ),
     ] = 0.0
-    seed: Annotated[int, _network(min=0, help="Of every random draw.")] = 0
-    weights_key: Annotated[
-        str | None,
-        _file(
-            metavar="A.B",
-            help="Where in the file the weights are, if the automatic choice is not wanted.",
-        ),
-    ] = None
-    trust_pickle: Annotated[
-        bool,
-        _file(
-            "--trust-pickle",
-            help="Unpickle the file, which can run any code in it. Only for files you trust.",
-        ),
-    ] = False
+    seed: Annotated[
+        int, _network(min=0, callback=_seed, metavar="N", help="Of every random draw.")
+    ] = 0
+    weights_key: WeightsKey = None
+    trust_pickle: TrustPickle = False
     allow_missing: Annotated[
         str | None,
         _file(metavar="REGEX", help="Tensors that the checkpoint may lack."),
@@ -132,13 +165,21 @@ class Directions:
     ] = "filter"
     include_1d: Annotated[
         bool,
-        _plane("--include-1d", help="Move biases and norm gains too, each as one filter."),
+        _plane(
+            "--include-1d",
+            metavar="",
+            help="Move biases and norm gains too, each as one filter.",
+        ),
     ] = False
     no_1d: Annotated[
-        bool, _plane("--no-1d", help="Hold tensors of one dimension still (the default here).")
+        bool,
+        _plane(
+            "--no-1d", metavar="", help="Hold tensors of one dimension still (the default here)."
+        ),
     ] = False
     orthogonal: Annotated[
-        bool, _plane("--orthogonal", help="Make direction 2 orthogonal to direction 1.")
+        bool,
+        _plane("--orthogonal", metavar="", help="Make direction 2 orthogonal to direction 1."),
     ] = False
     direction_to: Annotated[
         list[Path],
@@ -151,17 +192,22 @@ class Directions:
     bn: Annotated[
         str | None,
         _plane(
-            metavar="keep|interpolate|recompute",
-            help="BatchNorm statistics away from the checkpoint; default keep, and recompute "
-            "with --direction-to.",
+            metavar="POLICY",
+            help="BatchNorm statistics away from the checkpoint: keep, interpolate or recompute; "
+            "default keep, and recompute with --direction-to.",
         ),
     ] = None
     tolerance: Annotated[
         float,
-        _plane(min=0.0, metavar="X", help="Error to reach, of the range of the loss as drawn."),
+        _plane(
+            min=0.0,
+            callback=_finite,
+            metavar="X",
+            help="Error to reach, of the range of the loss as drawn.",
+        ),
     ] = 0.01
     exact: Annotated[
-        bool, _plane("--exact", help="Evaluate every cell; the same as --tolerance 0.")
+        bool, _plane("--exact", metavar="", help="Evaluate every cell; the same as --tolerance 0.")
     ] = False
     max_evaluations: Annotated[
         int | None, _plane(min=1, metavar="N", help="Stop before more, with the error reached.")
@@ -174,12 +220,14 @@ class Output:
 
     output: Annotated[
         Path | None,
-        _result("--output", "-o", help="The result file; default ./<stem>.<kind>.h5."),
+        _result(
+            "--output",
+            "-o",
+            metavar="FILE.h5",
+            help="The result file; default ckpt.surface.h5 or ckpt.line.h5 here for ckpt.pt.",
+        ),
     ] = None
-    overwrite: Annotated[
-        bool,
-        _result("--overwrite", help="Replace a result of other settings."),
-    ] = False
+    overwrite: Overwrite = False
     picture: Annotated[
         Path | None,
         _result(
@@ -188,7 +236,7 @@ class Output:
             help="The picture: .png, .svg or .pdf; default beside the result.",
         ),
     ] = None
-    no_plot: Annotated[bool, _result("--no-plot", help="Draw no picture.")] = False
+    no_plot: Annotated[bool, _result("--no-plot", metavar="", help="Draw no picture.")] = False
     time_limit: Annotated[
         str | None,
         _result(
@@ -259,12 +307,14 @@ def _exit_codes(debug: bool) -> Iterator[None]:
         if debug:
             raise
         _fail(_sentence(error), 1)
-    except Terminated:
-        _fail("terminated; the same command goes on where it stopped", 143)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it stopped", 130)
+    except Terminated as stop:
+        _fail(": ".join(["terminated", *map(str, stop.args)]), 143)
+    except KeyboardInterrupt as stop:
+        _fail(": ".join(["interrupted", *map(str, stop.args)]), 130)
+    except (typer.BadParameter, typer.Exit, typer.Abort):
+        raise
     except Exception as error:
-        if debug or type(error).__module__.startswith("typer"):
+        if debug:
             raise
         _fail(f"unexpected {_sentence(error)}; --debug shows the traceback", 1)
     finally:

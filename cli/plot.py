@@ -5,33 +5,42 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from .options import one_of
+from .options import number, one_of
 
 if TYPE_CHECKING:
     from landscape.results import Surface
 
 
 def plot(
-    results: Annotated[list[Path], Argument(metavar="RESULT.h5...", help="Result files.")],
+    results: Annotated[list[Path], Argument(metavar="RESULT.h5", help="Result files.")],
     output: Annotated[
         Path | None,
         Option(
-            "--output", "-o", help="The picture: .png, .svg or .pdf; default beside the result."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The picture: .png, .svg or .pdf; default beside the result.",
         ),
     ] = None,
     style: Annotated[
         str, Option(metavar="contour|3d", help="Filled contours, or a surface in space.")
     ] = "contour",
-    quantity: Annotated[str, Option(help="The loss, or a metric of the task.")] = "loss",
+    quantity: Annotated[
+        str, Option(metavar="NAME", help="The loss, or a metric of the task.")
+    ] = "loss",
     log: Annotated[
         bool | None,
-        Option("--log/--linear", help="Scale of the values; chosen by the data if not given."),
+        Option(
+            "--log/--linear",
+            metavar="",
+            help="Scale of the values; chosen by the data if not given.",
+        ),
     ] = None,
     levels: Annotated[
-        int | None, Option(min=2, max=200, help="About how many contour levels.")
+        int | None, Option(min=2, max=200, metavar="N", help="About how many contour levels.")
     ] = None,
-    vmin: Annotated[float | None, Option(help="Lower end of the colours.")] = None,
-    vmax: Annotated[float | None, Option(help="Upper end of the colours.")] = None,
+    vmin: Annotated[float | None, number(help="Lower end of the colours.")] = None,
+    vmax: Annotated[float | None, number(help="Upper end of the colours.")] = None,
 ) -> None:
     """Draw results; several are drawn on one scale.
 

@@ -36,7 +36,8 @@ class Problem:
         config: everything that determines the numbers; a resumed run must have the same.
         circumstances: what a run may change when it is resumed (device, versions).
         notes: what the person should be told.
-        name: of the checkpoint, with the split, for titles.
+        name: of the checkpoint.
+        split: the part of the data, if the task knows parts.
     """
 
     objective: Objective
@@ -47,6 +48,7 @@ class Problem:
     circumstances: dict[str, Any]
     notes: tuple[str, ...]
     name: str
+    split: str | None
 
 
 @dataclass(frozen=True)
@@ -93,29 +95,28 @@ def load(
         report: is told each part of the set-up as soon as it stands.
 
     Raises:
-        UserError: nothing here can be evaluated; the text points to `landscape check`.
+        UserError: nothing here can be evaluated.
     """
     dtype = DTYPES[one_of(setup.dtype, tuple(DTYPES), "--dtype")]
     device = choose_device(setup.device, dtype)
     selection = _selection(setup)
-    with _pointing_to_check(path):
-        task = load_task(find(setup.task), settings=_settings(setup))
-        report("task", task.name)
-        loaded = load_network(setup, task, path)
-        report("checkpoint", f"{path}, SHA-256 {loaded.config['checkpoint'][:12]}")
-        for note in loaded.notes:
-            report("", note)
-        batch_size = setup.batch_size or task.batch_size
-        batches = Batches(
-            task.data, batch_size=batch_size, selection=selection, dtype=dtype, device=device
-        )
-        objective = _objective(setup, task, loaded.net, batches, dtype, device, bn)
-        report("parameters", f"{objective.space.size:,} in {len(objective.space.names)} tensors")
-        _first_pass(objective, batches, setup.batch_size)
-        report("batches", f"{batches.count}, {'ready-made' if batches.ready else 'cut here'}")
-        probe.examine_data(batches, Batches(task.data, batch_size=batch_size, selection=selection))
-        report("data", f"the same at a second pass, SHA-256 {batches.digest[:12]}")
-        findings = probe.examine(objective)
+    task = load_task(find(setup.task), settings=_settings(setup))
+    report("task", task.name)
+    loaded = load_network(setup, task, path)
+    report("checkpoint", f"{path}, SHA-256 {loaded.config['checkpoint'][:12]}")
+    for note in loaded.notes:
+        report("", note)
+    batch_size = setup.batch_size or task.batch_size
+    batches = Batches(
+        task.data, batch_size=batch_size, selection=selection, dtype=dtype, device=device
+    )
+    objective = _objective(setup, task, loaded.net, batches, dtype, device, bn)
+    report("parameters", f"{objective.space.size:,} in {len(objective.space.names)} tensors")
+    _first_pass(objective, batches, setup.batch_size)
+    report("batches", f"{batches.count}, {'ready-made' if batches.ready else 'cut here'}")
+    probe.examine_data(batches, Batches(task.data, batch_size=batch_size, selection=selection))
+    report("data", f"the same at a second pass, SHA-256 {batches.digest[:12]}")
+    findings = probe.examine(objective)
     config = {
         **loaded.config,
         "task": task.name if task.source is None else file_digest(task.source),
@@ -128,7 +129,6 @@ def load(
         "seed": setup.seed,
         "bn": bn,
     }
-    split = f", {task.split} split" if task.split else ""
     return Problem(
         objective=objective,
         theta=objective.theta(),
@@ -137,7 +137,8 @@ def load(
         config=config,
         circumstances={"device": str(device), "threads": torch.get_num_threads(), **versions()},
         notes=(*loaded.notes, *findings.notes),
-        name=f"{path.name}{split}",
+        name=path.name,
+        split=task.split,
     )
 
 
@@ -255,7 +256,8 @@ def _raised(tensors: dict[str, Tensor]) -> tuple[str, ...]:
 
 
 @contextmanager
-def _pointing_to_check(path: Path) -> Iterator[None]:
+def pointing_to_check(path: Path) -> Iterator[None]:
+    """Add to a set-up error the command that shows how far the set-up gets."""
     try:
         yield
     except UserError as error:
@@ -276,7 +278,7 @@ def other_point(problem: Problem, setup: SetUp, path: Path) -> OtherPoint:
         UserError: it does not fit the network, or differs in tensors that do not move.
     """
     task, where = problem.objective.task, problem.objective.space
-    with _pointing_to_check(path):
+    with pointing_to_check(path):
         loaded = load_network(setup, task, path)
     tensors = {**dict(loaded.net.named_parameters()), **dict(loaded.net.named_buffers())}
     here = problem.objective.constants()

@@ -24,6 +24,7 @@ from .plot import common_limits
 from .problem import Problem
 from .show import sentences
 
+PICTURES = (".png", ".svg", ".pdf")
 SNAPSHOT_SECONDS = 30.0  # between partial results, so that a long run can be looked at
 
 
@@ -64,18 +65,23 @@ class Session:
         self.results: list[tuple[Path, Surface]] = []
         if len(sources) > 1 and (out.output or out.picture):
             raise UserError("-o and --plot name one file: leave them out for several checkpoints")
-        for source in sources:
-            target = self.target(source)
-            if not target.parent.is_dir():
-                raise UserError(f"there is no folder {str(target.parent)!r} for {target.name}")
         targets = [self.target(source) for source in sources]
         if len(set(targets)) < len(targets):
             raise UserError("two checkpoints have the same name: run them one by one with -o")
+        taken = {source.resolve() for source in sources}
+        for target in targets:
+            _refuse_place("-o", target, taken)
+            if not out.no_plot:
+                _refuse_place("--plot", self.picture(target), taken | {target.resolve()})
 
     def target(self, source: Path) -> Path:
         """The result file of one checkpoint."""
         stem = source.resolve().name if source.is_dir() else source.stem
         return self.out.output or Path(f"{stem}.{self.kind}.h5")
+
+    def picture(self, target: Path) -> Path:
+        """The picture of one result."""
+        return self.out.picture or target.with_suffix(".png")
 
     def tell(self, text: str) -> None:
         """One line for the person at the keyboard."""
@@ -143,9 +149,10 @@ class Session:
                         return partial
                     save(partial)
                     saved = now
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if partial := analysis.snapshot():
                 save(partial)
+                stop.args = ("what is done is kept, and the same command goes on from there",)
             raise
 
     @contextlib.contextmanager
@@ -194,7 +201,26 @@ class Session:
         limits = common_limits([result for _, result in self.results])
         pictures: list[Path | None] = []
         for target, result in self.results:
-            picture = self.out.picture or target.with_suffix(".png")
+            picture = self.picture(target)
             plot.save(plot.figure(result, limits=limits), picture)
             pictures.append(picture)
         return pictures
+
+
+def _refuse_place(option: str, path: Path, taken: set[Path]) -> None:
+    """Refuse, before anything is computed, a file that could not be written in the end."""
+    if not path.parent.is_dir():
+        raise UserError(
+            f"there is no folder {str(path.parent)!r} for {path.name}: make it, or choose another "
+            f"{option}"
+        )
+    if path.is_dir():
+        raise UserError(f"{str(path)!r} is a folder: name a file in it with {option}")
+    if path.resolve() in taken:
+        raise UserError(
+            f"{str(path)!r} would be written over another file of this run: choose another {option}"
+        )
+    if option == "--plot" and path.suffix.lower() not in PICTURES:
+        raise UserError(
+            f"cannot draw {str(path)!r}: the suffix has to be one of {', '.join(PICTURES)}"
+        )

@@ -1,6 +1,7 @@
 """`landscape show`: what a result file holds, in words and numbers."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    results: Annotated[list[Path], Argument(metavar="RESULT.h5...", help="Result files.")],
+    results: Annotated[list[Path], Argument(metavar="RESULT.h5", help="Result files.")],
     as_json: Json = False,
 ) -> None:
     """Print a summary of result files: numbers with their errors, and where they came from.
@@ -47,8 +48,10 @@ def _print(path: Path, result: "Surface", header: "Header") -> None:
         name, _, fact = line.partition(": ")
         table.add_row(escape(name), escape(fact))
     for name, value in {**header.provenance, **header.config}.items():
-        if value not in (None, "", [], {}, False):
+        if value is not None and value is not False and value not in ("", [], {}):
             text = value if isinstance(value, str) else json.dumps(value)
+            # A digest is told apart by its first digits; --json has all of them.
+            text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"SHA-256 \1...", text)
             table.add_row(escape(name), escape(text), style="dim")
     Console().print(table)
 

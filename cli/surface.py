@@ -20,10 +20,10 @@ _RANGE = "Range along direction {}; default -1,1, and -0.5,1.5 with --direction-
 
 
 def surface(
-    checkpoints: CheckpointArgument,
     setup: SetUp,
     directions: Directions,
     out: Output,
+    checkpoints: CheckpointArgument = None,
     resolution: Annotated[
         str, Option(metavar="NxM", help="Grid points along alpha and beta.")
     ] = "51x51",
@@ -43,10 +43,10 @@ def surface(
 
 
 def line(
-    checkpoints: CheckpointArgument,
     setup: SetUp,
     directions: Directions,
     out: Output,
+    checkpoints: CheckpointArgument = None,
     resolution: Annotated[
         int, Option(metavar="N", min=2, help="Grid points along the line.")
     ] = 251,
@@ -87,7 +87,8 @@ def _run(
     paths = problem.checkpoints(given)
     session = Session(out, kind, paths)
     for path in paths:
-        loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
+        with problem.pointing_to_check(path):
+            loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
         span = frame.build(loaded, setup, directions, len(axes))
         session.analyse(path, loaded, _analysis(loaded, span, axes, directions))
     session.finish()

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    SequentialSampler,
     Subset,
     SubsetRandomSampler,
     WeightedRandomSampler,
@@ -98,26 +100,36 @@ class Batches:
         """The batches, on the device."""
         if self._kept is not None:
             return iter(self._kept)
-        if self.count:
-            return (self._place(batch) for batch in self.host())
-        return self._first_pass()
+        return self._later_pass() if self.count else self._first_pass()
 
     def host(self) -> Iterator[Any]:
         """The batches as the task makes them, on the host, made anew."""
-        if self._source is None:
-            self._source = self._produce()
-        source, self.ready = _opened(self._source, self.batch_size, self._selection)
+        with torch.inference_mode(False):
+            if self._source is None:
+                self._source = self._produce()
+            source, self.ready = _opened(self._source, self.batch_size, self._selection)
         if isinstance(self._source, Iterator):
             self._source = None  # used up by this pass
-        return iter(source)
+        return _outside_inference(source)
+
+    def _later_pass(self) -> Iterator[Any]:
+        count = 0
+        for placed in _outside_inference(map(self._place, self.host())):
+            count += 1
+            yield placed
+        if count != self.count:
+            raise UserError(
+                f"the task's data() gave {self.count} batches at the first pass and {count} at a "
+                "later one: every point of a landscape needs the same batches"
+            )
 
     def _first_pass(self) -> Iterator[Any]:
         hasher, kept, used, count = hashlib.sha256(), [], 0, 0
-        for batch in self.host():
+        pairs = ((batch, self._place(batch)) for batch in self.host())
+        for batch, placed in _outside_inference(pairs):
             tree.update(hasher, batch)
             count += 1
-            placed = self._place(batch)
-            used += sum(t.nbytes for t in tree.tensors(placed))
+            used += tree.nbytes(placed)
             if used <= self._memory:
                 kept.append(placed)
             else:
@@ -130,6 +142,22 @@ class Batches:
 
     def _place(self, batch: Any) -> Any:
         return tree.move(batch, self._device, self._dtype)
+
+
+def _outside_inference(batches: Iterable[Any]) -> Iterator[Any]:
+    """Batches made outside inference mode even for a caller inside it.
+
+    The tensors of a surface's first pass are kept, and gradients go through them later.
+    """
+    with torch.inference_mode(False):
+        iterator = iter(batches)
+    while True:
+        with torch.inference_mode(False):
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch
 
 
 def _free_memory(device: torch.device) -> int:
@@ -197,7 +225,10 @@ def _from_dataset(
 
 
 def _from_stream(dataset: Any, batch_size: int, selection: Selection) -> Iterator[Any]:
-    return _take(DataLoader(dataset, batch_size=batch_size), selection)
+    if selection.count is None:
+        return iter(DataLoader(dataset, batch_size=batch_size))
+    enough = selection.count if selection.seed is None else None
+    return iter(_from_dataset(list(islice(dataset, enough)), batch_size, selection, None))
 
 
 def _from_loader(loader: DataLoader[Any], selection: Selection) -> Iterable[Any]:
@@ -213,7 +244,7 @@ def _from_loader(loader: DataLoader[Any], selection: Selection) -> Iterable[Any]
             f"the task's DataLoader shuffles ({type(loader.sampler).__name__}): every point of a "
             "landscape needs the same batches; build it with shuffle=False"
         )
-    if loader.drop_last:
+    if loader.drop_last or getattr(loader.batch_sampler, "drop_last", False):
         raise UserError(
             "the task's DataLoader drops its last batch: batches of any size are weighed "
             "right here; build it with drop_last=False"
@@ -222,7 +253,10 @@ def _from_loader(loader: DataLoader[Any], selection: Selection) -> Iterable[Any]
         return _take(loader, selection)
     if isinstance(loader.dataset, IterableDataset):
         return _take(loader, selection)
-    return _from_dataset(loader.dataset, loader.batch_size, selection, loader.collate_fn)
+    dataset = loader.dataset
+    if not isinstance(loader.sampler, SequentialSampler):
+        dataset = Subset(dataset, list(loader.sampler))
+    return _from_dataset(dataset, loader.batch_size, selection, loader.collate_fn)
 
 
 def _take(batches: Iterable[Any], selection: Selection) -> Iterator[Any]:

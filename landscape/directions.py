@@ -37,8 +37,9 @@ def random(
     """
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"normalisation {normalisation!r} is none of {NORMALISATIONS}")
-    # Drawn and scaled on the host in float32: every device gets the same bits.
-    direction = torch.randn(space.size, generator=generator)
+    # Drawn in float32 and scaled on the host: every device gets the same bits, and a float64
+    # direction is the float32 one but for its norms.
+    direction = torch.randn(space.size, generator=generator).to(theta.dtype)
     host = theta.cpu() if theta.device.type != "cpu" else theta
     weights = space.unravel(host)
     for name, piece in space.unravel(direction).items():

@@ -57,7 +57,7 @@ def per_example(
     Raises:
         UserError: not a tensor of numbers, or a shape that fits no reading.
     """
-    _check(values, name)
+    check(values, name)
     # mps has no float64: its values go to the host to be added up.
     values = (values.cpu() if values.device.type == "mps" else values).double()
     if values.ndim == 0:
@@ -65,12 +65,19 @@ def per_example(
         return PerExample(values * count, count, NONE)
     weight = torch.ones_like(values)
     if weights is not None:
+        if weights.shape != values.shape[: weights.ndim]:
+            raise UserError(
+                f"the task's weights(batch) has shape {tuple(weights.shape)} and its {name} "
+                f"{tuple(values.shape)}: give one weight per example or per entry"
+            )
         weights = weights.to(weight)
         weight = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * weight
     if mask is not None:
         weight = torch.where(mask, weight, 0.0)
     total = torch.where(weight != 0, values * weight, 0.0)
-    if groups is not None and values.ndim == 1:
+    # A metric may have one value per example beside a flat loss.
+    grouped = groups is not None and (name == "loss" or groups.shape == values.shape)
+    if groups is not None and grouped and values.ndim == 1:
         return _gather(total, weight, groups, name)
     length = values.shape[0]
     if size is None or length == size:
@@ -86,7 +93,8 @@ def per_example(
     )
 
 
-def _check(values: object, name: str) -> None:
+def check(values: object, name: str) -> None:
+    """Refuse what the task's `name` returned if it is no tensor of real numbers."""
     if not isinstance(values, Tensor):
         raise UserError(
             f"the task's {name} returned {type(values).__name__}: it must return a tensor with one "
@@ -103,7 +111,13 @@ def _gather(total: Tensor, weight: Tensor, groups: Tensor, name: str) -> PerExam
             f"{tuple(total.shape)}: they must be equal"
         )
     index = groups.to(total.device, torch.int64)
-    out = total.new_zeros(2, int(index.max()) + 1 if index.numel() else 0)
+    low, high = torch.stack(index.aminmax()).tolist() if index.numel() else (0, -1)
+    if low < 0:
+        raise UserError(
+            f"the task's groups(batch) holds {low}: the examples of a batch are counted from 0 "
+            "(mask padding with weights, or with NaN in the loss)"
+        )
+    out = total.new_zeros(2, high + 1)
     out.index_add_(1, index, torch.stack([total, weight]))
     return PerExample(out[0], out[1], EXAMPLES)
 

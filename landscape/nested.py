@@ -30,7 +30,7 @@ FIRST_LEVEL = 2  # 5 points a side: the first that a half-done surface is drawn 
 TRUSTED_LEVEL = 3  # 9 points a side: below, two levels can agree by chance
 GRADE = 0.8  # spacing in the middle over the mean spacing; found by trial on nine networks
 LEAST_DECAY = 1 / 6  # smaller ratios of two errors were chance as often as not, by trial
-STALLED = 0.75  # a decay above this is not worth another level
+STALLED = 0.75  # a decay above this, once it can be trusted, is not worth another level
 WASTE = 1.15  # all evaluations together, in units of the cells, if no level suffices
 LOG_SPAN = 100.0  # a positive quantity over more than two decades is drawn as its logarithm
 
@@ -175,7 +175,7 @@ def plan(
             found = fit(values, levels, level)
             if found.error <= tolerance:
                 return []
-            if found.decay > STALLED:
+            if found.decay > STALLED and level > TRUSTED_LEVEL:
                 break
         level += 1
     missing = [p for p in every_cell if p not in values]

@@ -15,6 +15,8 @@ from torch import Tensor
 from landscape import tree
 from landscape.batches import Batches
 from landscape.errors import UserError
+from landscape.estimate import check
+from landscape.modes import evaluating
 from landscape.objective import Objective
 
 ROUNDING = 1e-6  # relative: two evaluations that differ by less differ by the order of sums
@@ -41,28 +43,21 @@ def examine(objective: Objective) -> Findings:
     """
     notes: list[str] = []
     batch = _first(objective.batches)
-    random_state = torch.get_rng_state()
+    random_states, contents = _random_states(objective), tree.digest(batch)
     buffers = {name: t.clone() for name, t in objective.constants().items()}
     first = objective.values(batch)
     second = objective.values(batch)
-    drew = not torch.equal(random_state, torch.get_rng_state())
+    for name, value in first.items():
+        check(value, name)
     _refuse_written_buffers(objective, buffers)
     gap = max(_difference(first[name], second[name]) for name in first)
     if gap > ROUNDING:
-        raise UserError(_randomness(objective, drew, gap))
+        now = _random_states(objective)
+        drew = not all(map(torch.equal, random_states, now))
+        raise UserError(_randomness(objective, drew, contents != tree.digest(batch), gap))
     _refuse_non_finite(first["loss"])
     _settle_sharing(objective, batch, first, notes)
-    independent = objective.independent(batch)
-    coupled = None if independent is None else not independent
-    ready = getattr(objective.batches, "ready", True)
-    if coupled and not ready:
-        raise UserError(
-            "the loss of an example depends on the other examples of its batch (a contrastive "
-            "loss, or BatchNorm without running statistics), and batches are cut here at "
-            "an arbitrary size: let data() return the batches that belong together"
-        )
-    if coupled:
-        notes.append("the examples of a batch are coupled: batches are taken whole")
+    coupled = _settle_coupling(objective, batch, notes)
     return Findings(gap == 0, coupled, tuple(notes))
 
 
@@ -103,8 +98,15 @@ def _difference(a: Tensor, b: Tensor) -> float:
     return float(gap.nan_to_num(float("inf")))
 
 
-def _randomness(objective: Objective, drew: bool, gap: float) -> str:
-    live = [name for name, m in objective.net.named_modules() if _stays_in_training(m)]
+def _random_states(objective: Objective) -> list[Tensor]:
+    device = objective.space.device
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
+
+
+def _randomness(objective: Objective, drew: bool, written: bool, gap: float) -> str:
+    with evaluating(objective.net):
+        live = [name for name, module in objective.net.named_modules() if module.training]
     if live:
         cause = f"module {live[0]!r} stays in training mode after eval()"
     elif drew:
@@ -112,20 +114,14 @@ def _randomness(objective: Objective, drew: bool, gap: float) -> str:
             "random numbers are drawn in eval mode (functional dropout without "
             "training=self.training, or sampling in the network or the loss)"
         )
+    elif written:
+        cause = "the network or the loss writes to the batch (an operation in place)"
     else:
         cause = "the network or the loss keeps state from one call to the next"
     return (
         f"two evaluations of the same batch at the same weights differ by a relative {gap:.1e}: "
         f"{cause}; a landscape of it would show noise"
     )
-
-
-def _stays_in_training(module: torch.nn.Module) -> bool:
-    before = module.training
-    module.eval()
-    after = module.training
-    module.train(before)
-    return bool(after)
 
 
 def _refuse_written_buffers(objective: Objective, before: dict[str, Tensor]) -> None:
@@ -152,7 +148,25 @@ def _settle_sharing(
     """Keep the shared forward of loss and metrics only if it gives the same numbers."""
     if objective.task.metrics is None:
         return
-    shared = objective.values(batch, share=True)
-    if any(_difference(shared[name], apart[name]) > ROUNDING for name in apart):
+    try:
+        shared = objective.values(batch, share=True)
+    except UserError:  # such as a graph that one of the two has used up
+        shared = {}
+    if not shared or any(_difference(shared[name], apart[name]) > ROUNDING for name in apart):
         objective.evaluation.share_forward = False
         notes.append("loss and metrics run the network separately: one changes the other's input")
+
+
+def _settle_coupling(objective: Objective, batch: Any, notes: list[str]) -> bool | None:
+    """Whether examples share a loss, which is refused where the batches are cut here."""
+    independent = objective.independent(batch)
+    if independent is not False:
+        return None if independent is None else False
+    if not getattr(objective.batches, "ready", True):
+        raise UserError(
+            "the loss of an example depends on the other examples of its batch (a contrastive "
+            "loss, or BatchNorm without running statistics), and batches are cut here at "
+            "an arbitrary size: let data() return the batches that belong together"
+        )
+    notes.append("the examples of a batch are coupled: batches are taken whole")
+    return True

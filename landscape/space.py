@@ -41,6 +41,11 @@ class WeightSpace:
 
     def unravel(self, theta: Tensor) -> dict[str, Tensor]:
         """Views of `theta` (P,), by name, in the shapes of the network."""
+        if theta.shape != (self.size,):
+            raise ValueError(
+                f"a point of this space has {self.size} coordinates, this tensor has the shape "
+                f"{tuple(theta.shape)}"
+            )
         # One split: the backward of many separate slices costs four times as much.
         pieces = torch.split(theta, self.sizes)
         return {
@@ -52,6 +57,11 @@ class WeightSpace:
         """The point (P,) whose coordinates are `tensors`; names beyond the space are ignored."""
         theta = torch.empty(self.size, dtype=self.dtype, device=self.device)
         for name, view in self.unravel(theta).items():
+            if tensors[name].shape != view.shape:
+                raise ValueError(
+                    f"tensor {name!r} has the shape {tuple(tensors[name].shape)}, "
+                    f"the space has {tuple(view.shape)}"
+                )
             view.copy_(tensors[name].detach())
         return theta
 

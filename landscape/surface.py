@@ -86,6 +86,9 @@ def evaluate(
     points = dict(known or {})
     at_point = torch.empty_like(theta)
     error = float("nan")
+    origin = (0.0,) * len(axes)
+    if origin in points:
+        _refuse_non_finite(points[origin]["loss"])
     while todo := nested.plan(
         _means(points, "loss"), axes, tolerance=tolerance, max_evaluations=max_evaluations
     ):
@@ -95,9 +98,9 @@ def evaluate(
             for direction, step in zip(directions[1:], at[1:], strict=True):
                 at_point.add_(direction, alpha=step)
             points[at] = objective.evaluate(at_point)
-            yield Point(at, points[at], len(points), planned, error)
-            if not any(at):
+            if at == origin:
                 _refuse_non_finite(points[at]["loss"])
+            yield Point(at, points[at], len(points), planned, error)
         losses = _means(points, "loss")
         if found := _fit(losses, nested.choose(losses, axes)):
             error = found.error
@@ -163,9 +166,8 @@ def _quantity(
     fit = _fit(values, nested.choose(_means(points, "loss"), axes))
     exact = all(cell in values for cell in cells)
     grid = np.full(shape, np.nan) if fit is None else fit.grid
-    if name != "loss" and fit is not None:
-        # Accuracies end at 1: ringing is no evidence of more than was ever evaluated.
-        grid = np.clip(grid, min(values.values()), max(values.values()))
+    if name != "loss" and all(0 <= value <= 1 for value in values.values()):
+        grid = np.clip(grid, 0.0, 1.0)  # a share of the examples: ringing must not pass its ends
     for index in np.ndindex(*shape):
         cell = tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))
         grid[index] = values.get(cell, grid[index])

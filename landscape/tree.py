@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+NUMBERS = "biufc"  # kinds of NumPy types that tensors have too
 
 
 def tensors(batch: Any) -> list[Tensor]:
@@ -15,7 +18,7 @@ def tensors(batch: Any) -> list[Tensor]:
     if isinstance(batch, Tensor):
         return [batch]
     if isinstance(batch, np.ndarray):
-        return [torch.from_numpy(batch)]
+        return [torch.from_numpy(batch)] if batch.dtype.kind in NUMBERS else []
     if isinstance(batch, Mapping):
         return [t for value in batch.values() for t in tensors(value)]
     if isinstance(batch, list | tuple):
@@ -31,24 +34,38 @@ def size(batch: Any) -> int | None:
     return lengths.pop() if len(lengths) == 1 else None
 
 
-def apply(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """`batch` with `function` applied to each of its tensors, in containers of the same type."""
+def nbytes(batch: Any) -> int:
+    """The memory that the tensors of a batch take, in bytes."""
+    return sum(part.nbytes for tensor in tensors(batch) for part in _parts(tensor))
+
+
+def apply(
+    batch: Any,
+    function: Callable[[Tensor], Tensor],
+    other: Callable[[Any], Any] = lambda thing: thing,
+) -> Any:
+    """`batch` with `function` applied to each of its tensors, in containers of the same type.
+
+    `other` is applied to what is neither a tensor nor a container of tensors.
+    """
     if isinstance(batch, Tensor):
         return function(batch)
-    if isinstance(batch, np.ndarray) and batch.dtype.kind in "biufc":
+    if isinstance(batch, PackedSequence):
+        return other(batch)
+    if isinstance(batch, np.ndarray) and batch.dtype.kind in NUMBERS:
         return function(torch.from_numpy(batch))
     if isinstance(batch, MutableMapping):
         placed = copy.copy(batch)
         for key, value in batch.items():
-            placed[key] = apply(value, function)
+            placed[key] = apply(value, function, other)
         return placed
     if isinstance(batch, Mapping):
-        return {key: apply(value, function) for key, value in batch.items()}
+        return {key: apply(value, function, other) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(apply(value, function) for value in batch))
+        return type(batch)(*(apply(value, function, other) for value in batch))
     if isinstance(batch, list | tuple):
-        return type(batch)(apply(value, function) for value in batch)
-    return batch
+        return type(batch)(apply(value, function, other) for value in batch)
+    return other(batch)
 
 
 def move(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -58,10 +75,12 @@ def move(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
         lower = tensor.is_floating_point() and tensor.element_size() < dtype.itemsize
         return tensor.to(device, dtype if lower else tensor.dtype)
 
-    known = isinstance(batch, Tensor | np.ndarray | Mapping | list | tuple)
-    if not known and callable(getattr(batch, "to", None)):
-        return batch.to(device)  # a graph, a packed sequence: it knows how
-    return apply(batch, place)
+    def other(thing: Any) -> Any:
+        if isinstance(thing, PackedSequence):
+            return thing.to(device, place(thing.data).dtype)
+        return thing.to(device) if callable(getattr(thing, "to", None)) else thing  # a graph
+
+    return apply(batch, place, other)
 
 
 def rows(batch: Any, index: slice | Tensor) -> Any:
@@ -80,5 +99,14 @@ def update(hasher: Any, batch: Any) -> None:
     """Feed the tensors of a batch to a hash: types, shapes, bytes."""
     for tensor in tensors(batch):
         hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        hasher.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+        for part in _parts(tensor.detach()):
+            flat = part.cpu().contiguous().reshape(-1)
+            hasher.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that hold a tensor: itself, or indices and values of a sparse one."""
+    if tensor.layout == torch.strided:
+        return [tensor]
+    sparse = tensor.to_sparse().coalesce()
+    return [sparse.indices(), sparse.values()]
