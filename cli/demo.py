@@ -37,8 +37,6 @@ def demo(
 
     Example: `landscape demo`
     """
-    import os
-
     from rich.console import Console
     from rich.progress import Progress
 
@@ -75,12 +73,12 @@ def demo(
             console.print(
                 f"{folder / name}: {right:.1f} % of held-out digits right", soft_wrap=True
             )
-    home = Path.cwd()
-    os.chdir(folder)
-    try:
-        surface(SetUp(), Directions(), Output(overwrite=overwrite, quiet=quiet))
-    finally:
-        os.chdir(home)
+    surface(
+        SetUp(task=str(folder / "landscape_task.py")),
+        Directions(),
+        Output(output=folder / "ckpt.surface.h5", overwrite=overwrite, quiet=quiet),
+        [folder / "ckpt.pt"],
+    )
     console.print(
         f"\nThe picture is {folder / 'ckpt.surface.png'}. Try next:\n\n  cd {folder}",
         soft_wrap=True,

@@ -218,7 +218,8 @@ def _refuse_place(option: str, path: Path, taken: set[Path]) -> None:
         raise UserError(f"{str(path)!r} is a folder: name a file in it with {option}")
     if path.resolve() in taken:
         raise UserError(
-            f"{str(path)!r} would be written over another file of this run: choose another {option}"
+            f"{str(path)!r} would be written over another file of this run: choose other names "
+            "with -o FILE.h5 and --plot FILE.png"
         )
     if option == "--plot" and path.suffix.lower() not in PICTURES:
         raise UserError(

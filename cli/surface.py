@@ -1,5 +1,6 @@
 """`landscape surface` and `landscape line`."""
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .problem import Problem
     from .session import Analysis, Step
 
+MOST_CELLS = 4_000_000  # they are kept as Python objects while points are chosen
 _RANGE = "Range along direction {}; default -1,1, and -0.5,1.5 with --direction-to."
 
 
@@ -74,6 +76,8 @@ def _run(
         number_range(text or default, option)
         for text, option in zip(ranges, ("--alpha", "--beta"), strict=False)
     ]
+    if math.prod(counts) > MOST_CELLS:
+        raise BadParameter(f"more than {MOST_CELLS:,} cells", param_hint="--resolution")
     kind = "surface" if len(counts) == 2 else "line"
     if len(directions.direction_to) > len(counts):
         raise BadParameter(f"at most {len(counts)} for a {kind}", param_hint="--direction-to")

@@ -41,13 +41,15 @@ def random(
     # direction is the float32 one but for its norms.
     direction = torch.randn(space.size, generator=generator).to(theta.dtype)
     host = theta.cpu() if theta.device.type != "cpu" else theta
-    weights = space.unravel(host)
-    for name, piece in space.unravel(direction).items():
-        if name in space.buffers or (piece.ndim < 2 and not include_1d):
+    weights = space.pieces(host)
+    shapes = dict(zip(space.names, space.shapes, strict=True))
+    for name, piece in space.pieces(direction).items():
+        shape = shapes[name]
+        if name in space.buffers or (len(shape) < 2 and not include_1d):
             piece.zero_()
         elif normalisation != "none":
-            rows = piece.shape[0] if normalisation == "filter" and piece.ndim >= 2 else 1
-            _match_norms(piece.view(rows, -1), weights[name].reshape(rows, -1))
+            rows = shape[0] if normalisation == "filter" and len(shape) >= 2 else 1
+            _match_norms(piece.view(rows, -1), weights[name].view(rows, -1))
     return direction.to(theta)
 
 

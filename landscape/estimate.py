@@ -140,7 +140,7 @@ def estimate(examples: PerExample, shift: float | Tensor = 0.0) -> Estimate:
     total, weight, basis = examples
     whole = weight.sum()
     mean = total.sum() / whole
-    n = (weight != 0).sum()
+    n = (weight != 0).sum().to(total)  # a quotient of integers would be float32
     spread = (total - mean * weight).square().sum()
     stderr = (n / (n - 1) * spread).sqrt() / whole if basis != NONE else mean * torch.nan
     mean_, stderr_ = torch.stack([mean + shift, stderr]).tolist()

@@ -114,13 +114,16 @@ class Objective:
         """Parameters and buffers that do not move, in the dtype and on the device of theta."""
         if self._constants is None:
             self._constants = {
-                name: t.detach().to(
-                    self.space.device, self.space.dtype if t.is_floating_point() else t.dtype
-                )
-                for name, t in _named(self.net).items()
+                name: self._placed(tensor)
+                for name, tensor in _named(self.net).items()
                 if name not in self.space.names
             }
         return self._constants
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        dtype = self.space.dtype if tensor.is_floating_point() else tensor.dtype
+        layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+        return tensor.detach().to(self.space.device, dtype, memory_format=layout)
 
     def values(self, batch: Any, *, share: bool = False) -> dict[str, Tensor]:
         """What the task returns for one batch at the checkpoint: `Evaluation.values`."""

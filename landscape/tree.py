@@ -76,9 +76,11 @@ def move(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
         return tensor.to(device, dtype if lower else tensor.dtype)
 
     def other(thing: Any) -> Any:
-        if isinstance(thing, PackedSequence):
-            return thing.to(device, place(thing.data).dtype)
-        return thing.to(device) if callable(getattr(thing, "to", None)) else thing  # a graph
+        if not callable(getattr(thing, "to", None)):
+            return thing
+        # A graph, a packed sequence: it knows how.
+        kind = {"dtype": place(thing.data).dtype} if isinstance(thing, PackedSequence) else {}
+        return thing.to(device, **kind)
 
     return apply(batch, place, other)
 
