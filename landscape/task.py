@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ else:
 
 DEFAULT_FILE = "landscape_task.py"
 HINT = "`landscape init` writes a commented one"
+# Frames of a traceback that do not tell a person where their own code went wrong.
+_NOT_THEIRS = ("<frozen", sysconfig.get_path("stdlib"), str(Path(__file__).parent))
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def from_object(
     Raises:
         UserError: a member is missing or not callable, or a setting fits none.
     """
-    thing = thing() if inspect.isclass(thing) else thing
+    thing = _guarded(thing, "building", name)() if inspect.isclass(thing) else thing
     missing = [n for n in ("model", "data", "loss") if not callable(getattr(thing, n, None))]
     if missing:
         raise UserError(
@@ -246,8 +249,9 @@ def blame(what: str) -> Iterator[None]:
         if type(error).__name__ == "OutOfMemoryError":
             raise
         frames = traceback.extract_tb(error.__traceback__)
-        inside = [f for f in frames if "site-packages" not in f.filename and f.lineno]
-        place = f" ({Path(inside[-1].filename).name}, line {inside[-1].lineno})" if inside else ""
+        theirs = [f for f in frames if not f.filename.startswith(_NOT_THEIRS)]
+        theirs = [f for f in theirs if "site-packages" not in f.filename]
+        place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
         text = str(error).strip().splitlines()
         cause = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
         raise UserError(f"{what}: {cause}{place}; --debug shows the traceback") from error
@@ -257,7 +261,13 @@ def _guarded(function: Callable[..., Any], member: str, task: str) -> Callable[.
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         with blame(f"{member} of {task} failed"):
-            return function(*args, **kwargs)
+            value = function(*args, **kwargs)
+        if member == "metrics()" and not isinstance(value, Mapping):
+            raise UserError(
+                f"the task's metrics returned {type(value).__name__}: it must return a dict of "
+                'tensors by name, as in {"accuracy": net(x).argmax(-1) == y}'
+            )
+        return value
 
     return call
 

@@ -36,9 +36,7 @@ def objective(
     net = of.model() if net is None else net
     place = torch.device(device)
     coordinates = space.trainable(net, dtype=dtype, device=place, only=only, buffers=buffers)
-    batches = Batches(
-        of.data, batch_size=batch_size, dtype=dtype, device=place, memory=memory
-    )
+    batches = Batches(of.data, batch_size=batch_size, dtype=dtype, device=place, memory=memory)
     return Objective(of, net, coordinates, batches, **options)
 
 
@@ -189,7 +187,7 @@ def plain_losses(of: Task, dtype: torch.dtype = torch.float64) -> Tensor:
     net = copy.deepcopy(of.model()).to(dtype).eval()
     batch = of.data()
     batch = tuple(t.to(dtype) if t.is_floating_point() else t for t in batch)
-    return of.loss(net, batch)
+    return of.loss(net, batch).detach()
 
 
 def plain_gradient(of: Task) -> Tensor:

@@ -4,11 +4,10 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -102,15 +101,18 @@ class Result:
     @property
     def sentence(self) -> str:
         """The one sentence of an error, once it is known to be the only one."""
-        lines = self.err.strip().splitlines()
-        while lines and lines[0].startswith("note: "):
-            lines.pop(0)
-        if len(lines) == 2 and lines[1].startswith("(`landscape check "):
-            lines.pop()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("error: "), self.err
         assert "Traceback" not in self.err
-        return lines[0]
+        said = [line for line in self.err.splitlines() if line and not line.startswith("note: ")]
+        if len(said) == 2 and said[1].startswith("(`landscape check "):
+            said.pop()
+        assert len(said) == 1, self.err
+        assert said[0].startswith("error: "), self.err
+        return said[0].removeprefix("error: ")
+
+    @property
+    def text(self) -> str:
+        """Help or a usage error without the frames and the line breaks of its panels."""
+        return re.sub(r"[\s│╭╮╰╯─]+", " ", self.out + self.err)
 
 
 @dataclass
@@ -122,26 +124,23 @@ class Terminal:
 
     def run(self, *arguments: str | Path) -> Result:
         """A command in this process."""
-        before = Path.cwd(), os.environ.get("PAUSE"), list(sys.path)
+        home, path = Path.cwd(), list(sys.path)
         os.chdir(self.folder)
         try:
-            done = CliRunner().invoke(
-                app(), [str(a) for a in arguments], prog_name="landscape", color=False
-            )
+            done = CliRunner().invoke(app(), list(map(str, arguments)), prog_name="landscape")
         finally:
-            os.chdir(before[0])
-            sys.path[:] = before[2]
+            os.chdir(home)
+            sys.path[:] = path
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return Result(done.exit_code, done.stdout, done.stderr)
 
-    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None):
-        """A command in a process of its own."""
-        script = Path(sys.executable).with_name("landscape")
+    def start(self, *arguments: str | Path, pause: float = 0.0) -> subprocess.Popen:
+        """A command in a process of its own; every loss of a batch takes `pause` seconds more."""
         process = subprocess.Popen(
-            [script, *map(str, arguments)],
+            [Path(sys.executable).with_name("landscape"), *map(str, arguments)],
             cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PAUSE": str(pause)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -149,9 +148,30 @@ class Terminal:
         self.started.append(process)
         return process
 
-    def launch(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Result:
+    def finish(self, process: subprocess.Popen) -> Result:
+        """The end of a process."""
+        out, err = process.communicate(timeout=120)
+        return Result(process.returncode, out, err)
+
+    def launch(self, *arguments: str | Path, pause: float = 0.0) -> Result:
         """A command in a process of its own, to its end."""
-        return finish(self.start(*arguments, env=env))
+        return self.finish(self.start(*arguments, pause=pause))
+
+    def wait_for_records(self, output: str, count: int, process: subprocess.Popen) -> None:
+        """Return as soon as a running command has written `count` evaluations to its journal."""
+        journal = self.folder / f"{output}.journal"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if journal.exists() and journal.read_bytes().count(b"\n") > count:
+                return
+            if process.poll() is not None:
+                pytest.fail(f"ended too early: {self.finish(process)}")
+            time.sleep(0.01)
+        pytest.fail(f"{journal} did not get {count} records")
+
+    def network(self, width: int = 12, seed: int = 0) -> nn.Module:
+        """The network of the task."""
+        return network(width, seed)
 
     def files(self) -> dict[str, str]:
         """A digest of every file, to see that none has changed."""
@@ -175,44 +195,17 @@ class Terminal:
         return self.write(name, text)
 
 
-def finish(process: subprocess.Popen, timeout: float = 120) -> Result:
-    """The end of a process."""
-    out, err = process.communicate(timeout=timeout)
-    return Result(process.returncode, out, err)
-
-
-def wait_for_records(journal: Path, count: int, process: subprocess.Popen) -> None:
-    """Return as soon as `count` evaluations stand in the journal of a running command."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if journal.exists() and journal.read_bytes().count(b"\n") > count:
-            return
-        if process.poll() is not None:
-            pytest.fail(f"ended with {process.returncode} before: {process.communicate()}")
-        time.sleep(0.01)
-    pytest.fail(f"{journal} did not get {count} records")
-
-
-def plain(text: str) -> str:
-    """Text without the frames and the line breaks of a help or usage panel."""
-    return re.sub(r"[\s│╭╮╰╯─]+", " ", text)
-
-
-@pytest.fixture(scope="session")
-def _project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    build(folder)
-    return folder
-
-
 @pytest.fixture
-def terminal(_project: Path, tmp_path: Path) -> Iterator[Terminal]:
-    """A terminal in a fresh copy of the project."""
+def terminal(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[Terminal]:
+    """A terminal in a fresh copy of the project, which is built once."""
+    project = tmp_path_factory.getbasetemp() / "a small project"
+    if not project.exists():
+        project.mkdir()
+        build(project)
     folder = tmp_path / "project"
-    shutil.copytree(_project, folder)
+    shutil.copytree(project, folder)
     terminal = Terminal(folder)
     yield terminal
     for process in terminal.started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()

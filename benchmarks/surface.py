@@ -1,0 +1,106 @@
+"""One 51x51 surface: this tool, loss-landscapes 3.0.6, and a naive loop, in one run.
+
+For the demo's network and for an MLP on digits: evaluations, seconds, cells per second and the
+error against every cell evaluated. Ratios are what counts; three minutes on two cores:
+
+    pip install '.[bench]'
+    python benchmarks/surface.py
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import time
+
+import loss_landscapes
+import loss_landscapes.metrics
+import numpy as np
+import torch
+from networks import NETWORKS, objective, trained
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from landscape import directions, nested, surface
+from landscape.cli import demo_task
+
+SIDE = 51
+
+
+def main() -> None:
+    for name in ("CNN with BatchNorm", "MLP, ReLU"):
+        print(f"\n{name}, 1347 examples, {SIDE}x{SIDE} cells, {torch.get_num_threads()} threads")
+        race(trained(NETWORKS[name]))
+
+
+def race(net: torch.nn.Module) -> None:
+    """One table: every way to the same picture, and the error of the shortest."""
+    target = objective(net)
+    theta = target.theta()
+    generator = torch.Generator().manual_seed(0)
+    plane = [directions.random(target.space, theta, generator) for _ in range(2)]
+    ours, default = timed(lambda: run(target, theta, plane, 0.01))
+    exact, every = timed(lambda: run(target, theta, plane, 0.0))
+    _, peer = timed(lambda: loss_landscapes_plane(net))
+    _, naive = timed(lambda: naive_plane(net, theta, plane, target.space), share=0.1)
+    rows = (
+        ("landscape surface", ours.point_alpha.size, default),
+        ("landscape surface --exact", exact.point_alpha.size, every),
+        ("loss-landscapes 3.0.6", SIDE**2, peer),
+        ("naive DataLoader loop", SIDE**2, naive),
+    )
+    print(f"{'':28s}{'evaluations':>12s}{'seconds':>9s}{'cells/s':>9s}{'time / ours':>12s}")
+    for what, evaluations, seconds in rows:
+        rate = SIDE**2 / seconds
+        print(f"{what:28s}{evaluations:12d}{seconds:9.1f}{rate:9.0f}{seconds / default:12.1f}")
+    log = nested.spans_decades(exact.loss.grid)
+    scale = np.log if log else np.asarray
+    off = np.abs(scale(ours.loss.grid) - scale(exact.loss.grid)).max()
+    error = 100 * off / np.ptp(scale(exact.loss.grid))
+    print(f"true error {error:.2f} % of the {'log ' if log else ''}range", flush=True)
+
+
+def timed(function, share=1.0):
+    """What a function returns and its seconds, scaled up if it did a share of the work."""
+    start = time.perf_counter()
+    result = function()
+    return result, (time.perf_counter() - start) / share
+
+
+def run(target, theta, plane, tolerance):
+    steps = surface.evaluate(
+        target, theta, plane, axes=[surface.axis(-1, 1, SIDE)] * 2, tolerance=tolerance
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
+def loss_landscapes_plane(net):
+    images, labels = demo_task.data("train")
+    metric = loss_landscapes.metrics.Loss(cross_entropy, images, labels)
+    return loss_landscapes.random_plane(
+        net, metric, distance=1, steps=SIDE, normalization="filter", deepcopy_model=True
+    )
+
+
+def naive_plane(net, theta, plane, space):
+    """A tenth of the cells, the way scripts do it: weights copied in, a DataLoader run through."""
+    loader = DataLoader(TensorDataset(*demo_task.data("train")), batch_size=128)
+    net.eval()
+    parameters = dict(net.named_parameters())
+    generator = np.random.default_rng(0)
+    with torch.no_grad():
+        for _ in range(SIDE**2 // 10):
+            a, b = generator.uniform(-1, 1, 2)
+            for name, value in space.unravel(theta + a * plane[0] + b * plane[1]).items():
+                parameters[name].copy_(value)
+            total = 0.0
+            for images, labels in loader:
+                total += cross_entropy(net(images), labels, reduction="sum").item()
+
+
+if __name__ == "__main__":
+    main()
