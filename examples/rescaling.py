@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -100,7 +101,8 @@ def main(folder: Path) -> None:
     }
     figure = Figure(figsize=(7.5, 6.8), layout="constrained")
     for row, (rule, pair) in zip(figure.subplots(2, 2), pairs.items(), strict=True):
-        levels = np.linspace(*np.log10([pair[0].loss.grid.min(), pair[0].loss.grid.max()]), 12)
+        low, high = np.log10([pair[0].loss.grid.min(), pair[0].loss.grid.max()])
+        levels = MaxNLocator(12).tick_values(low, high)
         for axes, result, name in zip(
             row, pair, ("network", f"rescaled by {SCALE:g}"), strict=True
         ):

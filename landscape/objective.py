@@ -128,13 +128,12 @@ class Objective:
     def values(self, batch: Any, *, share: bool = False) -> dict[str, Tensor]:
         """What the task returns for one batch at the checkpoint: `Evaluation.values`."""
         with self._ready():
-            tensors = self._tensors(self.theta())
-            return self.evaluation.values(tensors, batch, metrics=True, share=share)
+            return self.evaluation.values(self._own(), batch, metrics=True, share=share)
 
     def independent(self, batch: Any) -> bool | None:
         """Whether examples have the same loss in a part of the batch: `Evaluation.independent`."""
         with self._ready():
-            return self.evaluation.independent(self._tensors(self.theta()), batch)
+            return self.evaluation.independent(self._own(), batch)
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[None]:
@@ -142,6 +141,13 @@ class Objective:
         mode = torch.enable_grad() if self._grad_inside else torch.inference_mode()
         with evaluating(self.net), mode:
             yield
+
+    def _own(self) -> dict[str, Tensor]:
+        """The tensors of the checkpoint itself; a copy only for another dtype or device."""
+        where = self.space
+        moving = {n: t for n, t in _named(self.net).items() if n in where.names}
+        placed = {n: t.detach().to(where.device, where.dtype) for n, t in moving.items()}
+        return {**self.constants(), **placed}
 
     def _tensors(self, theta: Tensor) -> dict[str, Tensor]:
         moving = self.space.unravel(theta)
@@ -243,7 +249,7 @@ class Objective:
         """
         if self._masks is not None or not bool(values.isnan().any()):
             return False
-        tensors, masks = self._tensors(self.theta()), []
+        tensors, masks = self._own(), []
         with self._ready():
             for batch in self.batches:
                 loss = self.evaluation.values(tensors, batch, metrics=False)["loss"]

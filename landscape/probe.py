@@ -134,6 +134,8 @@ def _refuse_written_buffers(objective: Objective, before: dict[str, Tensor]) -> 
 
 
 def _refuse_non_finite(loss: Tensor) -> None:
+    if not loss.numel():
+        raise UserError("the first batch of the task's data() holds no example: leave it out")
     if bool(loss.isnan().all()) or bool(loss.isinf().any()):
         raise UserError(
             "the loss of the first batch is not finite at the checkpoint itself "

@@ -5,7 +5,6 @@ import os
 import pickle
 import random
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +154,11 @@ METRICS = 'return {"accuracy": (net(images).argmax(-1) == labels).float()}'
         ),
         (DATA, "return []", r"data\(\) is empty: at least one batch is needed"),
         (DATA, "return images[:0], labels[:0]", r"data\(\) is empty: at least one"),
-        (DATA, "return [(images[:0], labels[:0])]", "not finite|is empty"),
+        (
+            DATA,
+            "return [(images[:0], labels[:0])]",
+            "the first batch of the task's .* holds no example: leave it",
+        ),
         (DATA, "return None", r"data\(\) returned NoneType: return a Dataset, a DataLoader"),
         (DATA, "raise OSError(2, 'No such file', 'digits.csv')", r"data\(\) .*No such file"),
         (DATA, "return images + torch.rand(96, 8, 8), labels", "other batches at a second pass"),
