@@ -30,6 +30,7 @@ FIRST_LEVEL = 2  # 5 points a side: the first that a half-done surface is drawn 
 TRUSTED_LEVEL = 3  # 9 points a side: below, two levels can agree by chance
 GRADE = 0.8  # spacing in the middle over the mean spacing; found by trial on nine networks
 LEAST_DECAY = 1 / 6  # smaller ratios of two errors were chance as often as not, by trial
+BEST_DECAY = 1 / 16  # of the error of a cubic spline when the spacing is halved
 STALLED = 0.75  # a decay above this, once it can be trusted, is not worth another level
 WASTE = 1.15  # all evaluations together, in units of the cells, if no level suffices
 LOG_SPAN = 100.0  # a positive quantity over more than two decades is drawn as its logarithm
@@ -207,7 +208,8 @@ def fit(values: Values, levels: Levels, level: int) -> Fit:
 
     Positive values over more than two decades are interpolated as logarithms. With d(l) the
     largest difference between the values of level l and the interpolant of level l - 1, the
-    error stated is d(l) times the decay d(l) / d(l - 1), at least 1/6 and at most 1.
+    error stated is d(l) times the decay d(l) / d(l - 1), at least 1/6 and at most 1. A d(l)
+    below d(l - 1) / 16 is small by chance, and counts as that once both levels are splines.
     """
     table = levels.table(values, level)
     log = spans_decades(table)
@@ -220,18 +222,20 @@ def fit(values: Values, levels: Levels, level: int) -> Fit:
     new = _largest(forward(table) - below)
     before = _largest(coarser - _from_below(coarser, levels, level - 1))
     decay = min(1.0, max(LEAST_DECAY, new / before)) if before > 0 else 1.0
+    by_chance = level > TRUSTED_LEVEL and 0 < new < before * BEST_DECAY
+    scale = decay * (before * BEST_DECAY / new if by_chance else 1.0)
     off, logs = table - back(below), np.log(table) if table.min() > 0 else None
     off_log = None if logs is None else logs - np.log(np.maximum(back(below), table.min() * 1e-3))
     return Fit(
         grid=grid,
         log=log,
-        error_of_range=_share(_largest(off) * decay, table),
+        error_of_range=_share(_largest(off) * scale, table),
         error_of_log_range=(
             float("nan")
             if logs is None or off_log is None
-            else _share(_largest(off_log) * decay, logs)
+            else _share(_largest(off_log) * scale, logs)
         ),
-        error_relative=_largest(off / np.where(table == 0, 1.0, table)) * decay,
+        error_relative=_largest(off / np.where(table == 0, 1.0, table)) * scale,
         basis="extrapolated" if decay < 1 else "measured",
         decay=decay,
     )

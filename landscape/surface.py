@@ -84,6 +84,7 @@ def evaluate(
         UserError: the loss at the centre is not finite.
     """
     points = dict(known or {})
+    theta, *directions = (vector.detach() for vector in (theta, *directions))
     at_point = torch.empty_like(theta)
     error = float("nan")
     origin = (0.0,) * len(axes)

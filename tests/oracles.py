@@ -64,7 +64,7 @@ class ConvNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(2)
-        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
         self.norm = nn.BatchNorm2d(4)
         self.drop = nn.Dropout(0.5)
         self.head = nn.Linear(4, 3)
@@ -115,7 +115,7 @@ def _features(count: int) -> tuple[Tensor, Tensor]:
 
 def _images(count: int) -> tuple[Tensor, Tensor]:
     x, y = _features(count)
-    return x.repeat(1, 4).reshape(count, 1, 4, 4), y
+    return torch.cat([x.repeat(1, 4), x.roll(1, 1).repeat(1, 4) ** 2], 1).reshape(count, 2, 4, 4), y
 
 
 def _tokens(count: int) -> tuple[Tensor, Tensor]:
@@ -190,12 +190,12 @@ def plain_losses(of: Task, dtype: torch.dtype = torch.float64) -> Tensor:
     return of.loss(net, batch).detach()
 
 
-def plain_gradient(of: Task) -> Tensor:
+def plain_gradient(of: Task) -> dict[str, Tensor]:
     """The gradient of the mean of all values of the loss, in float64, by backward()."""
     net = copy.deepcopy(of.model()).double().eval()
     batch = tuple(t.double() if t.is_floating_point() else t for t in of.data())
     of.loss(net, batch).mean().backward()
-    return torch.cat([p.grad.reshape(-1) for p in net.parameters()])
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in net.named_parameters()}
 
 
 def snapshot(net: nn.Module) -> dict[str, Any]:

@@ -15,7 +15,7 @@ pytest_plugins = ["keyboard"]
 # Every cell, so that there is a middle to be stopped in.
 RUN = ("surface", "ckpt.pt", "--resolution", "9x9", "--exact", "--no-plot")
 OUTPUT = "ckpt.surface.h5"
-PAUSE = 0.05  # seconds a loss takes in a run that is to be stopped
+PAUSE = 0.02  # seconds a loss takes in a run that is to be stopped
 
 
 def arrays(result):
@@ -94,7 +94,7 @@ def test_a_run_interrupted_before_its_first_evaluation_leaves_nothing(terminal):
 
 
 def test_a_time_limit_stops_cleanly_with_a_result_that_can_be_drawn(terminal):
-    result = terminal.launch(*RUN[:-1], "--time-limit", "2s", pause=PAUSE)
+    result = terminal.launch(*RUN[:-1], "--time-limit", "1s", pause=PAUSE)
     assert (result.code, result.out) == (0, f"{OUTPUT}\n")
     assert f"stopped at the time limit; the same command goes on from {OUTPUT}" in result.err
     assert not load(terminal).complete

@@ -1,15 +1,16 @@
 """The empirical risk and its derivatives, against plain PyTorch and closed forms in float64."""
 
-import contextlib
 import copy
 import functools
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from oracles import (
     Attention,
     ConvNet,
@@ -55,7 +56,7 @@ def test_a_float64_run_of_a_float32_network_is_the_network_made_double(kind: str
     per_example = plain.flatten(1).mean(1) if plain.ndim > 1 else plain
     stderr = float(per_example.std()) / math.sqrt(13)
     assert found.stderr == pytest.approx(stderr, rel=1e-10)
-    assert_close(f.gradient(f.theta()), plain_gradient(of), 1e-12)
+    assert_close(f.gradient(f.theta()), f.space.ravel(plain_gradient(of)), 1e-12)
     assert {p.dtype for p in f.net.parameters()} == {torch.float32}
 
 
@@ -65,7 +66,7 @@ def test_a_float32_run_is_near_on_every_device(kind: str, device: torch.device) 
     f = objective(of, device=device, batch_size=4)
     assert f.theta().device.type == device.type
     assert f.loss(f.theta()) == pytest.approx(float(plain_losses(of).mean()), rel=2e-6)
-    assert_close(f.gradient(f.theta()), plain_gradient(of), 1e-5)
+    assert_close(f.gradient(f.theta()), f.space.ravel(plain_gradient(of)), 1e-5)
 
 
 def test_a_half_precision_network_is_evaluated_as_its_raised_copy() -> None:
@@ -116,7 +117,7 @@ def test_a_scalar_loss_is_the_mean_of_its_batch_and_has_no_error() -> None:
     assert found.mean == pytest.approx(float(plain_losses(per_example).mean()), rel=1e-12)
     assert math.isnan(found.stderr)
     assert found.basis == "none"
-    assert_close(f.gradient(f.theta()), plain_gradient(per_example), 1e-12)
+    assert_close(f.gradient(f.theta()), f.space.ravel(plain_gradient(per_example)), 1e-12)
 
 
 # Derivatives.
@@ -144,7 +145,7 @@ def test_a_bowl_has_its_closed_form() -> None:
 
 @pytest.mark.parametrize("batch_size", [128, 64, 32, 16])
 def test_curvature_does_not_depend_on_the_batch_size(batch_size: int) -> None:
-    hessian, minima, of = _bowl(128)
+    hessian, _, of = _bowl(128)
     product = objective(of, dtype=DOUBLE, batch_size=batch_size).hessian(torch.zeros(5).double())
     eigenvalue, v = (x[..., -1] for x in torch.linalg.eigh(hessian))
     assert_close(product(v), eigenvalue * v, 1e-12)
@@ -177,6 +178,50 @@ def test_products_are_symmetric(kind: str) -> None:
     assert float(hu.norm()) > 0
 
 
+def test_products_with_weight_norm_are_those_of_the_formula() -> None:
+    # Fails: the second derivative of torch._weight_norm is wrong (torch 2.13, half of its size).
+    def model() -> nn.Module:
+        torch.manual_seed(7)
+        layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 8))
+        return nn.Sequential(layer, nn.Tanh(), nn.Linear(8, 3))
+
+    of = classifier(20, model=model)
+    f = objective(of, dtype=DOUBLE)
+    x, y = of.data()
+
+    def loss(theta: Tensor) -> Tensor:
+        p = f.space.unravel(theta)
+        g, v = (p[f"0.parametrizations.weight.original{i}"] for i in (0, 1))
+        hidden = torch.tanh(x.double() @ (g * v / v.norm(dim=1, keepdim=True)).T + p["0.bias"])
+        return F.cross_entropy(hidden @ p["2.weight"].T + p["2.bias"], y)
+
+    theta, v = f.theta(), _direction(f)
+    assert f.loss(theta) == pytest.approx(float(loss(theta)), rel=1e-13)
+    dense = torch.autograd.functional.hessian(loss, theta)
+    assert_close(f.hessian(theta)(v), dense @ v, 1e-11)
+
+
+class Checkpointed(nn.Module):
+    """Activations of the first layer are computed anew in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = mlp()[:2], mlp()[2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.utils.checkpoint.checkpoint(self.first, x, use_reentrant=False))
+
+
+def test_recomputed_activations_are_those_of_the_point_and_not_of_the_checkpoint() -> None:
+    # Fails: the backward pass runs after functional_call has put the network's own tensors back.
+    recomputing, plain = (objective(classifier(20, model=m)) for m in (Checkpointed, mlp))
+    theta, v = recomputing.theta(), _direction(recomputing)
+    assert torch.equal(theta, plain.theta())
+    moved = theta + 0.3 * v
+    assert_close(recomputing.gradient(moved), plain.gradient(moved), 1e-6)
+    assert_close(recomputing.hessian(moved)(v), plain.hessian(moved)(v), 1e-6)
+
+
 def test_the_penalty_adds_half_its_square_norm() -> None:
     of = classifier(20)
     plain, decayed = objective(of, dtype=DOUBLE), objective(of, dtype=DOUBLE, l2=0.3)
@@ -197,9 +242,10 @@ def test_the_penalty_of_a_million_float32_weights_is_exact() -> None:
     )
     f = objective(of, l2=2.0)
     theta = torch.full((count,), 0.1)
-    assert f.loss(theta) == pytest.approx(count * float(theta[0].double() ** 2), rel=1e-12)
+    assert f.loss(theta) == pytest.approx(count * float(theta[0].double() ** 2), rel=1e-10)
 
 
+# Fails: BatchNorm's running statistics must not require gradients; and l2 * theta includes them.
 def test_the_penalty_does_not_touch_batchnorm_statistics() -> None:
     net = ConvNet()
     f = objective(zoo()["conv"], dtype=DOUBLE, net=net, l2=1.0, buffers=batchnorm.buffers(net))
@@ -243,7 +289,7 @@ def test_frozen_parameters_stay_where_the_checkpoint_has_them() -> None:
         for name in ("0.weight", "0.bias", "2.bias"):
             net.get_parameter(name).add_(1)
     plain = cross_entropy(net, [t.double() if t.is_floating_point() else t for t in f.task.data()])
-    assert f.loss(moved) == pytest.approx(float(plain.mean()), rel=1e-12)
+    assert f.loss(moved) == pytest.approx(float(plain.mean().detach()), rel=1e-12)
     assert f.gradient(moved).shape == (8 * 4 + 8 + 3,)
 
 
@@ -273,6 +319,7 @@ def test_a_parameter_that_the_loss_does_not_reach_has_zero_rows() -> None:
     assert torch.equal(f.hessian(f.theta())(_direction(f)), torch.zeros(7, dtype=DOUBLE))
 
 
+# Fails: torch.autograd.grad refuses a loss without a graph.
 def test_a_loss_that_reaches_no_coordinate_has_a_zero_gradient() -> None:
     of = as_task(model=Unreached, data=classifier(20).data, loss=_linear)
     f = objective(of, only=["unused"])
@@ -330,6 +377,7 @@ def _ones(net: nn.Module, batch: Any) -> dict[str, Tensor]:
     return {"one": torch.ones_like(net(batch[0]).flatten(1)[:, 0])}
 
 
+# Fails for interpolate: BatchNorm's running statistics must not require gradients.
 @pytest.mark.parametrize("moving", [False, True], ids=["keep", "interpolate"])
 def test_batchnorm_buffers_are_bit_identical_after_recomputing(moving: bool) -> None:
     of, net = zoo()["conv"], _lived_in(ConvNet())
@@ -384,6 +432,7 @@ def test_a_forward_of_its_own_in_the_instance_is_there_afterwards() -> None:
     assert net.__dict__["forward"] is own
 
 
+# Fails: Objective.constants gives the network's own buffers, where dtype and device agree.
 def test_a_buffer_that_the_network_counts_in_is_not_the_users_own() -> None:
     class Counter(nn.Linear):
         def __init__(self) -> None:
@@ -426,18 +475,45 @@ def test_a_loss_that_differentiates_inside_works_on_a_surface() -> None:
     losses = {point.at: point.estimates["loss"].mean for point in run}
     assert losses[0.0,] == pytest.approx(float(plain.mean()), rel=1e-12)
     assert len(losses) == 3
-    assert_close(f.gradient(theta), _double_gradient(of), 1e-12)
+    assert_close(f.gradient(theta), f.space.ravel(plain_gradient(of)), 1e-12)
 
 
-def _double_gradient(of: Task) -> Tensor:
-    net = of.model().double()
-    of.loss(net, [of.data()[0].double()]).mean().backward()
-    named = dict(net.named_parameters()).values()
-    return torch.cat(
-        [torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1) for p in named]
-    )
+def test_a_surface_with_differentiation_inside_holds_one_graph_at_a_time() -> None:
+    # Fails: per-example values keep the graphs of all batches until the pass is over.
+    seen: list[Any] = []
+    alive = []
+
+    def forces(net: nn.Module, batch: Any) -> Tensor:
+        alive.append(sum(made() is not None for made in seen))
+        x = batch[0].clone().requires_grad_()
+        (force,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+        seen.append(weakref.ref(force))
+        return force.square().sum(1)
+
+    of = as_task(model=_smooth, data=classifier(20).data, loss=forces)
+    f = objective(of, batch_size=2)
+    f.loss(f.theta())
+    assert len(alive) >= 10
+    assert max(alive) <= 1
 
 
+def test_what_a_network_caches_during_a_surface_serves_its_gradients() -> None:
+    # Fails: tensors made in inference mode cannot be saved for a backward pass.
+    class Caching(nn.Linear):
+        scale: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.scale is None:
+                self.scale = torch.linspace(1, 2, 3)
+            return super().forward(x) * self.scale
+
+    f = objective(classifier(20, model=lambda: Caching(4, 3)))
+    g = objective(classifier(20, model=lambda: Caching(4, 3)), net=copy.deepcopy(f.net))
+    f.loss(f.theta())
+    assert torch.equal(f.gradient(f.theta()), g.gradient(f.theta()))
+
+
+# Fails: Objective.values does not try again with the graph.
 def test_values_of_a_loss_that_differentiates_inside_are_found_first() -> None:
     # As the probe asks for them, before anything else was evaluated.
     of = as_task(model=_smooth, data=classifier(20).data, loss=_forces)
@@ -445,6 +521,8 @@ def test_values_of_a_loss_that_differentiates_inside_are_found_first() -> None:
     assert_close(f.values(next(iter(f.batches)))["loss"], plain_losses(of), 1e-12)
 
 
+# Fails: the masks are looked for when the gradient is NaN, not when the loss is; where() gives
+# a finite gradient, divided by a weight that counts the padding.
 def test_nan_at_the_checkpoint_is_padding_everywhere() -> None:
     of = zoo()["attention"]
     tokens, targets = of.data()
@@ -522,7 +600,6 @@ def test_weights_scale_what_entries_count() -> None:
 
 def test_a_flat_loss_over_tokens_is_labelled_and_groups_mend_it() -> None:
     of = zoo()["attention"]
-    tokens, targets = of.data()
 
     def flat(net: nn.Module, batch: Any) -> Tensor:
         return of.loss(net, batch).reshape(-1)
@@ -553,8 +630,8 @@ def test_a_flat_loss_over_tokens_is_labelled_and_groups_mend_it() -> None:
 @pytest.mark.parametrize(
     ("loss", "text"),
     [
-        (lambda net, batch: None, "loss returned NoneType: it must return a tensor"),
-        (lambda net, batch: 0.5, "loss returned float: it must return a tensor"),
+        (lambda *_: None, "loss returned NoneType: it must return a tensor"),
+        (lambda *_: 0.5, "loss returned float: it must return a tensor"),
         (lambda net, batch: net(batch[0]).argmax(1), r"loss returned torch\.int64: real floating"),
         (lambda net, batch: net(batch[0])[:3, 0], r"shape \(3,\) for a batch of 20 examples"),
     ],
@@ -566,23 +643,23 @@ def test_a_loss_of_the_wrong_kind_is_refused(loss: Callable[..., Any], text: str
 
 
 def test_metrics_that_are_no_mapping_are_refused() -> None:
-    f = objective(classifier(20, metrics=lambda net, batch: None))
+    f = objective(classifier(20, metrics=lambda *_: None))
     with pytest.raises(UserError, match="metrics returned NoneType"):
         f.evaluate(f.theta())
 
 
+# Fails: the metric replaces the loss.
 def test_a_metric_must_not_take_the_name_of_the_loss() -> None:
-    f = objective(classifier(20, metrics=lambda net, batch: {"loss": torch.ones(20)}))
-    with pytest.raises(UserError, match="metric.*'loss'"):
+    f = objective(classifier(20, metrics=lambda *_: {"loss": torch.ones(20)}))
+    with pytest.raises(UserError, match=r"metric.*'loss'"):
         f.evaluate(f.theta())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_torchscript_module_is_refused() -> None:
-    class Scripted(torch.jit.ScriptModule):
-        def __init__(self) -> None: ...
-
+    scripted = torch.jit.script(mlp())
     with pytest.raises(UserError, match="TorchScript module, whose weights cannot be replaced"):
-        Objective(classifier(), Scripted(), None, [])
+        objective(classifier(), net=scripted)
 
 
 # Metrics.
@@ -629,11 +706,11 @@ class _Backward(torch.autograd.Function):
     """Identity whose backward runs out of memory on more than 6 rows at once."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(_: Any, x: Tensor) -> Tensor:
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
+    def backward(_: Any, g: Tensor) -> Tensor:
         if len(g) > 6:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
         return g
@@ -659,12 +736,14 @@ def test_out_of_memory_halves_where_examples_are_independent() -> None:
         )
 
 
+# Fails: the trial of independence runs out of memory itself, on eight examples.
 def test_out_of_memory_on_very_few_examples_is_still_mended() -> None:
     of = as_task(model=mlp, data=classifier(20).data, loss=_limited(3))
     f, plain = objective(of, dtype=DOUBLE), objective(classifier(20), dtype=DOUBLE)
     assert f.loss(f.theta()) == pytest.approx(plain.loss(f.theta()), rel=1e-13)
 
 
+# Fails: only the forward pass is tried again.
 def test_out_of_memory_in_the_backward_pass_halves_too() -> None:
     def loss(net: nn.Module, batch: Any) -> Tensor:
         return cross_entropy(lambda x: _Backward.apply(net(x)), batch)
@@ -674,18 +753,19 @@ def test_out_of_memory_in_the_backward_pass_halves_too() -> None:
     assert_close(f.gradient(f.theta()), plain.gradient(f.theta()), 1e-13)
 
 
+# Fails: the graphs of all micro-batches are joined before the backward pass.
 def test_micro_batches_release_their_graphs_one_by_one() -> None:
     alive, most = [0], [0]
 
     class Held(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
+        def forward(_: Any, x: Tensor) -> Tensor:
             alive[0] += 1
             most[0] = max(most[0], alive[0])
             return x.clone()
 
         @staticmethod
-        def backward(ctx: Any, g: Tensor) -> Tensor:
+        def backward(_: Any, g: Tensor) -> Tensor:
             alive[0] -= 1
             return g
 
@@ -830,6 +910,3 @@ def test_evaluations_agree_to_the_bit() -> None:
         theta = f.theta()
         assert torch.equal(f.losses(theta).total, f.losses(theta).total), kind
         assert torch.equal(f.gradient(theta), f.gradient(theta)), kind
-        # An LSTM in inference mode takes another kernel: near, but no more than that.
-        with contextlib.suppress(AssertionError):
-            copy.deepcopy(of)

@@ -49,7 +49,7 @@ def test_unravel_gives_views_into_the_vector() -> None:
     assert torch.equal(theta[-3:], torch.ones(3))
 
 
-shapes = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=5)
+shapes = st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), min_size=1, max_size=5)
 
 
 @given(shapes)
@@ -60,6 +60,16 @@ def test_ravel_is_the_inverse_of_unravel_for_any_shapes(shapes: list[tuple[int, 
     tensors = space.unravel(theta)
     assert [tuple(t.shape) for t in tensors.values()] == shapes
     assert torch.equal(space.ravel({**tensors, "beyond": torch.ones(2)}), theta)
+
+
+def test_a_filter_is_one_piece_of_the_vector_with_its_channels_last() -> None:
+    weight = torch.randn(3, 2, 4, 5)
+    space = WeightSpace(("w",), (weight.shape,), torch.float32, CPU)
+    theta = space.ravel({"w": weight})
+    assert torch.equal(space.unravel(theta)["w"], weight)
+    assert space.unravel(theta)["w"].is_contiguous(memory_format=torch.channels_last)
+    for filter_, piece in zip(weight, theta.chunk(3), strict=True):
+        assert torch.equal(piece, filter_.permute(1, 2, 0).reshape(-1))
 
 
 def test_ravel_raises_half_precision_without_rounding() -> None:

@@ -1,0 +1,86 @@
+"""`landscape line` as a person runs it."""
+
+import numpy as np
+import pytest
+import torch
+
+from landscape import store
+
+pytest_plugins = ["keyboard"]
+
+SMALL = ("--resolution", "9", "--no-plot")
+
+
+def load(terminal, name="ckpt.line.h5"):
+    return store.load(terminal.folder / name)
+
+
+def test_a_line_is_the_middle_row_of_the_surface_of_the_same_seed(terminal):
+    assert terminal.run("line", "ckpt.pt", *SMALL).code == 0
+    square = ("--resolution", "9x9", "--exact", "--no-plot")
+    assert terminal.run("surface", "ckpt.pt", *square).code == 0
+    line, surface = load(terminal), store.load(terminal.folder / "ckpt.surface.h5")
+    assert line.beta is None
+    np.testing.assert_allclose(line.loss.grid, surface.loss.grid[:, 4], rtol=1e-6)
+
+
+def test_a_line_to_itself_is_constant(terminal):
+    to = ("--direction-to", "wrapped.pt", "--bn", "keep")
+    assert terminal.run("line", "ckpt.pt", *SMALL, *to).code == 0
+    assert np.ptp(load(terminal).loss.grid) == 0
+
+
+def test_a_line_between_checkpoints_reaches_beyond_both_and_marks_them(terminal):
+    run = ("line", "ckpt.pt", "--direction-to", "other.pt", "--resolution", "9")
+    result = terminal.run(*run)
+    assert result.out == "ckpt.line.h5\n"
+    line = load(terminal)
+    assert (line.alpha[0], line.alpha[-1]) == (-0.5, 1.5)
+    assert line.marker_names == ("ckpt.pt", "other.pt")
+    np.testing.assert_array_equal(line.marker_alpha, [0, 1])
+    assert "other.pt: loss" in result.err
+    assert store.describe(terminal.folder / "ckpt.line.h5").config["bn"] == "recompute"
+
+
+def test_the_markers_are_the_losses_with_their_own_statistics(terminal):
+    run = ("line", "ckpt.pt", "--direction-to", "other.pt", *SMALL)
+    assert terminal.run(*run).code == 0
+    for name, there in zip(("ckpt", "other"), load(terminal).marker_loss, strict=True):
+        centre = ("surface", f"{name}.pt", "--resolution", "3x3", "--no-plot")
+        assert terminal.run(*centre).code == 0
+        alone = store.load(terminal.folder / f"{name}.surface.h5").summary()["loss_at_centre"]
+        assert there == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_frozen_tensor_that_differs_is_refused(terminal):
+    task = terminal.task(
+        "frozen.py",
+        ("    return nn.Sequential(", "    net = nn.Sequential("),
+        (
+            "\n\ndef data(",
+            "\n    net[1].weight.requires_grad_(False)\n    return net\n\ndef data(",
+        ),
+    )
+    to = ("--direction-to", "other.pt", "--task", task)
+    refused = terminal.run("line", "ckpt.pt", *SMALL, *to)
+    assert refused.code == 1
+    assert "other.pt differs in '1.weight', which is frozen and does not move" in refused.sentence
+    assert "make the tensor trainable" in refused.sentence
+
+
+def test_the_standard_errors_are_those_of_the_examples(terminal):
+    assert terminal.run("line", "ckpt.pt", *SMALL).code == 0
+    line = load(terminal)
+    assert line.loss.stderr_basis == "examples"
+    assert (line.loss.point_stderr > 0).all()
+
+
+def test_bfloat16_weights_are_raised_and_it_is_said(terminal):
+    weights = {
+        name: tensor.bfloat16() if tensor.is_floating_point() else tensor
+        for name, tensor in terminal.network().state_dict().items()
+    }
+    torch.save(weights, terminal.folder / "half.pt")
+    result = terminal.run("line", "half.pt", *SMALL)
+    assert result.code == 0
+    assert "note: bfloat16 weights are computed with in higher precision" in result.err

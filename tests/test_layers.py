@@ -1,0 +1,189 @@
+"""Who may import whom, read from the sources, and what is loaded at run time."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["keyboard"]
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "numpy", "scipy", "matplotlib", "h5py", "safetensors", "sklearn", "rich"}
+
+# For each module of the library all of ours that it may import, besides `errors`.
+ARROWS = {
+    "": "",
+    "errors": "",
+    "results": "",
+    "journal": "",
+    "tree": "",
+    "space": "",
+    "estimate": "",
+    "modes": "",
+    "task": "",
+    "nested": "results",
+    "batches": "tree",
+    "batchnorm": "tree",
+    "directions": "space",
+    "evaluation": "estimate modes task tree",
+    "objective": "batchnorm estimate evaluation modes space task tree",
+    "probe": "batches estimate modes objective tree",
+    "surface": "estimate nested objective results",
+    "checkpoint_formats": "",
+    "checkpoint_weights": "checkpoint_formats",
+    "checkpoint": "checkpoint_formats checkpoint_weights",
+    "codec": "results",
+    "store": "codec journal results",
+    "plot_levels": "results",
+    "plot_text": "results",
+    "plot_line": "plot_levels plot_text results",
+    "plot_surface": "plot_levels plot_text results",
+    "plot": "plot_levels plot_line plot_surface plot_text results",
+}
+WITHOUT_TORCH = {"results", "journal", "errors", "nested", "codec", "store"} | {
+    name for name in ARROWS if name.startswith("plot")
+}
+# Loaded with the application itself, for every command and for --help.
+LIGHT = {"", "__main__", "app", "options"}
+
+
+def imports(path: Path, *, deferred: bool) -> set[str]:
+    """Absolute names of the modules that a file imports, those inside functions if `deferred`.
+
+    `from landscape import store` counts as landscape.store, and what stands under
+    `if TYPE_CHECKING` counts as deferred.
+    """
+    package = "landscape.cli" if path.parent.name == "cli" else "landscape"
+    found = set()
+    nodes = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if deferred or not (inner or typing_only):
+            nodes.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            base = package if node.level else ""
+            base = ".".join(filter(None, (base, node.module)))
+            for alias in node.names:
+                inside = f"{base}.{alias.name}"
+                found.add(inside if is_ours(inside) else base)
+    return found
+
+
+def is_ours(name: str) -> bool:
+    parts = name.split(".")
+    folder = ROOT / "cli" if parts[:2] == ["landscape", "cli"] else ROOT / "landscape"
+    rest = parts[2:] if folder.name == "cli" else parts[1:]
+    return parts[0] == "landscape" and len(rest) == 1 and (folder / f"{rest[0]}.py").is_file()
+
+
+def modules(folder: str) -> dict[str, Path]:
+    """The modules of a folder; the package itself is ''."""
+    paths = sorted((ROOT / folder).glob("*.py"))
+    return {path.stem if path.stem != "__init__" else "": path for path in paths}
+
+
+def test_every_module_of_the_library_has_its_place():
+    assert set(modules("landscape")) == set(ARROWS)
+
+
+@pytest.mark.parametrize("name", ARROWS)
+def test_the_library_imports_along_the_arrows_only(name):
+    ours = {n for n in imports(modules("landscape")[name], deferred=True) if n.startswith("landsc")}
+    allowed = {f"landscape.{other}" for other in ("errors", *ARROWS[name].split())}
+    assert ours <= allowed
+
+
+def test_the_arrows_have_no_circle():
+    left = {name: set(others.split()) for name, others in ARROWS.items()}
+    while free := {name for name, others in left.items() if not others & set(left)}:
+        left = {name: others for name, others in left.items() if name not in free}
+    assert left == {}
+
+
+def test_results_store_and_pictures_know_no_torch():
+    for name in WITHOUT_TORCH:
+        assert set(ARROWS[name].split()) <= WITHOUT_TORCH
+        roots = {n.split(".")[0] for n in imports(modules("landscape")[name], deferred=True)}
+        assert not roots & {"torch", "safetensors"}, name
+
+
+def test_nothing_imports_click_or_the_application_by_its_folder():
+    for folder in ("landscape", "cli"):
+        for path in modules(folder).values():
+            roots = {n.split(".")[0] for n in imports(path, deferred=True)}
+            assert not roots & {"click", "cli"}, path
+
+
+def test_what_is_loaded_for_help_is_light():
+    seen, todo = set(), {"", "app"}
+    while todo:
+        seen |= todo
+        names = {n for m in todo for n in imports(modules("cli")[m], deferred=False)}
+        assert not {n.split(".")[0] for n in names} & HEAVY, todo
+        ours = {n for n in names if n.startswith("landscape") and n != "landscape"}
+        assert {n for n in ours if not n.startswith("landscape.cli")} <= {"landscape.errors"}
+        todo = {n.rpartition(".")[2] for n in ours if n.startswith("landscape.cli.")} - seen
+    assert seen >= LIGHT - {"__main__"} | {"surface", "check", "show", "plot", "demo", "init"}
+    assert not seen & {"problem", "frame", "session", "demo_task"}
+
+
+def loaded_by(folder: Path, *arguments: str) -> set[str]:
+    """Top-level packages in memory after a command has run in a process of its own."""
+    code = (
+        "import json, sys\n"
+        "from landscape.cli import app\n"
+        "try:\n"
+        "    app(json.loads(sys.argv[1]), prog_name='landscape')\n"
+        "finally:\n"
+        "    print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["surface", "--help"]])
+def test_help_loads_nothing_heavy(tmp_path, arguments):
+    assert not loaded_by(tmp_path, *arguments) & (HEAVY - {"rich"})
+
+
+@pytest.mark.parametrize("command", ["show", "plot"])
+def test_show_and_plot_load_no_torch(terminal, command):
+    run = ("line", "ckpt.pt", "--resolution", "5", "--no-plot")
+    assert terminal.run(*run).code == 0
+    loaded = loaded_by(terminal.folder, command, "ckpt.line.h5")
+    assert "h5py" in loaded
+    assert "torch" not in loaded
+
+
+def test_help_takes_less_than_half_a_second(tmp_path):
+    script = Path(sys.executable).with_name("landscape")
+    seconds = []
+    for _ in range(5):  # the best of five: other work on the machine is not our time
+        begun = time.perf_counter()
+        subprocess.run([script, "surface", "--help"], cwd=tmp_path, capture_output=True, check=True)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 0.5
+
+
+def test_idle_threads_do_not_spin(tmp_path):
+    code = "import os, landscape.cli; print(os.environ['OMP_WAIT_POLICY'])"
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.stdout == "PASSIVE\n"
