@@ -1,13 +1,11 @@
 """Running statistics of BatchNorm: which buffers they are, and how to compute them anew."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-
-from landscape import tree
 
 POLICIES = ("keep", "interpolate", "recompute")
 
@@ -26,46 +24,39 @@ def buffers(net: nn.Module) -> list[str]:
     return [f"{name}.running_{what}" for name in modules(net) for what in ("mean", "var")]
 
 
-def recompute(
-    net: nn.Module,
-    batches: Iterable[Any],
-    forward: Callable[[Any, Mapping[str, Tensor]], None],
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """Cumulative statistics over one pass in which only BatchNorm is in train mode.
-
-    Each batch weighs by its examples, so a short last one does not weigh too much.
-
-    Args:
-        net: its modes and momenta are as before afterwards; its buffers are never written.
-        batches: the data the statistics are taken over.
-        forward: evaluates the network on a batch with the given buffers in place.
-        dtype: of the statistics.
-        device: of the statistics.
-
-    Returns:
-        Buffers by name. Costs one pass forward.
-    """
-    norms = modules(net)
-    fresh: dict[str, Tensor] = {}
-    for name, module in norms.items():
+def fresh(net: nn.Module, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """Statistics of no data yet, by the names of the buffers they take the place of."""
+    statistics: dict[str, Tensor] = {}
+    for name, module in modules(net).items():
         assert module.running_mean is not None
         shape = module.running_mean.shape
-        fresh[f"{name}.running_mean"] = torch.zeros(shape, dtype=dtype, device=device)
-        fresh[f"{name}.running_var"] = torch.ones(shape, dtype=dtype, device=device)
-        fresh[f"{name}.num_batches_tracked"] = torch.zeros((), dtype=torch.long, device=device)
-    before = [(module, module.training, module.momentum) for module in norms.values()]
+        statistics[f"{name}.running_mean"] = torch.zeros(shape, dtype=dtype, device=device)
+        statistics[f"{name}.running_var"] = torch.ones(shape, dtype=dtype, device=device)
+        count = torch.zeros((), dtype=torch.long, device=device)
+        statistics[f"{name}.num_batches_tracked"] = count
+    return statistics
+
+
+@contextlib.contextmanager
+def accumulating(net: nn.Module) -> Iterator[Callable[[int], None]]:
+    """Only BatchNorm in train mode, its running statistics cumulative over what passes through.
+
+    Yields a function to be told the examples of each batch before it passes: each batch weighs
+    by them, so a short last one does not weigh too much. Modes and momenta are as before
+    afterwards.
+    """
+    norms = modules(net).values()
+    before = [(module, module.training, module.momentum) for module in norms]
     seen = 0
+
+    def weigh(count: int) -> None:
+        nonlocal seen
+        seen += count
+        for module in norms:
+            module.training, module.momentum = True, count / seen
+
     try:
-        for batch in batches:
-            count = tree.size(batch) or 1
-            seen += count
-            for module in norms.values():
-                module.training, module.momentum = True, count / seen
-            forward(batch, fresh)
+        yield weigh
     finally:
         for module, training, momentum in before:
             module.training, module.momentum = training, momentum
-    return fresh

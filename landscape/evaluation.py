@@ -1,8 +1,8 @@
 """The task on one batch, with any tensors in the place of the network's own."""
 
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +10,19 @@ from torch.func import functional_call
 
 from landscape import tree
 from landscape.errors import UserError
-from landscape.estimate import PerExample, join, per_example
+from landscape.estimate import PerExample, per_example
 from landscape.modes import one_forward
 from landscape.task import Task
+
+T = TypeVar("T")
 
 
 class Evaluation:
     """Loss and metrics of single batches, for each example.
 
-    The network is called with given tensors in place (`torch.func.functional_call`), so tied
-    weights stay tied and its own tensors are never touched. The caller sets its mode.
+    `within` puts given tensors in the place of the network's own for the time of one call
+    (`torch.func.functional_call`), so that its own are never touched; the other methods are for
+    use inside. The caller sets the mode of the network.
 
     Attributes:
         task: gives loss and metrics.
@@ -39,38 +42,54 @@ class Evaluation:
         self.task, self.net = task, net
         self.share_forward = True
         self.micro_batch: int | None = None
-        self._call = _Call(task, net)
+        self._call = _Call(net)
+        self._names = _names(net)
+
+    def within(self, tensors: Mapping[str, Tensor], work: Callable[[], T]) -> T:
+        """What `work` returns with `tensors`, by name, in the network; tied ones stay tied."""
+        inside = {
+            f"net.{alias}": tensor
+            for name, tensor in tensors.items()
+            for alias in self._names.get(name, (name,))
+        }
+        result: T = functional_call(self._call, inside, (work,), tie_weights=False)
+        return result
 
     def values(
-        self, tensors: Mapping[str, Tensor], batch: Any, *, metrics: bool, share: bool = False
+        self, batch: Any, *, metrics: bool = False, share: bool = False
     ) -> dict[str, Tensor]:
         """What the task returns for `batch`, as it returns it, "loss" first.
 
         Args:
-            tensors: parameters and buffers by name.
-            batch: as the task makes it, on the device of `tensors`.
+            batch: as the task makes it, on the device of the tensors.
             metrics: whether to ask for the metrics too.
             share: run the network once for both.
         """
-        inside = {f"net.{name}": tensor for name, tensor in tensors.items()}
-        share = share and metrics and self.task.metrics is not None
+        if not metrics or self.task.metrics is None:
+            return {"loss": self.task.loss(self.net, batch)}
         with one_forward(self.net) if share else contextlib.nullcontext():
-            values: dict[str, Tensor] = functional_call(self._call, inside, (batch, metrics))
-        return values
+            loss = self.task.loss(self.net, batch)
+            others = self.task.metrics(self.net, batch)
+        if "loss" in others:
+            raise UserError("the task's metrics has an entry 'loss': give it another name")
+        return {"loss": loss, **others}
 
-    def examples(
+    def each(
         self,
-        tensors: Mapping[str, Tensor],
         batch: Any,
+        use: Callable[[dict[str, PerExample]], None],
         *,
         mask: Tensor | None = None,
         metrics: bool = False,
-    ) -> dict[str, PerExample]:
-        """Totals and weights of the examples of `batch`, in micro-batches where asked for.
+    ) -> None:
+        """Evaluate `batch`, in micro-batches where asked for, and give each part to `use`.
+
+        What a part holds in memory is free again before the next. Where memory runs out, in the
+        evaluation or in `use`, the part is halved and done again.
 
         Args:
-            tensors: parameters and buffers by name.
             batch: as the task makes it.
+            use: takes totals and weights of the examples, by name.
             mask: entries of the loss that count; None for all.
             metrics: whether to ask for the metrics too.
 
@@ -80,48 +99,53 @@ class Evaluation:
         """
         size, step = tree.size(batch), self.micro_batch
         if step is not None and size is not None and size > step:
-            parts: dict[str, list[PerExample]] = {}
             for start in range(0, size, step):
                 cut = slice(start, start + step)
                 piece = None if mask is None else mask[cut]
-                found = self.examples(tensors, tree.rows(batch, cut), mask=piece, metrics=metrics)
-                for name, part in found.items():
-                    parts.setdefault(name, []).append(part)
-            return {name: join(pieces) for name, pieces in parts.items()}
+                self.each(tree.rows(batch, cut), use, mask=piece, metrics=metrics)
+            return
         try:
-            return self._whole(tensors, batch, mask, metrics)
+            use(self._examples(batch, mask, metrics))
         except torch.cuda.OutOfMemoryError as error:
             cause = str(error).splitlines()[0]
+        else:
+            return
         # Outside the except block, where the failed call's tensors are free again.
-        self._halve(tensors, batch, cause)
-        return self.examples(tensors, batch, mask=mask, metrics=metrics)
+        self._halve(batch, cause)
+        self.each(batch, use, mask=mask, metrics=metrics)
 
-    def independent(self, tensors: Mapping[str, Tensor], batch: Any) -> bool | None:
+    def independent(self, batch: Any) -> bool | None:
         """Whether each example of `batch` has the same loss in a part of the batch.
 
-        Tried on the first eight examples, to a relative 1e-4. False for contrastive losses and
-        live batch statistics; None where it cannot be tried: a batch that cannot be cut, or a
-        loss without one value per example.
+        Tried on the first eight examples (fewer where memory is short), to a relative 1e-4.
+        False for contrastive losses and live batch statistics; None where it cannot be tried: a
+        batch that cannot be cut, or a loss without one value per example.
         """
         size = tree.size(batch)
-        if size is None or size < 2:
+        for count in (8, 4, 2):
+            if size is None or size < 2:
+                return None
+            with contextlib.suppress(torch.cuda.OutOfMemoryError):
+                return self._same_in_parts(batch, min(size, count))
+        return None
+
+    def _same_in_parts(self, batch: Any, count: int) -> bool | None:
+        cuts = (slice(0, count), slice(0, count // 2), slice(count // 2, count))
+        try:
+            whole, *parts = (
+                self._examples(tree.rows(batch, cut), None, False)["loss"].total for cut in cuts
+            )
+        except UserError:  # a loss that needs the whole batch
             return None
-        size = min(size, 8)
-        cuts = (slice(0, size), slice(0, size // 2), slice(size // 2, size))
-        whole, *parts = (
-            self._whole(tensors, tree.rows(batch, cut), None, False)["loss"].total for cut in cuts
-        )
         joined = torch.cat(parts)
-        if joined.shape != whole.shape or whole.shape != (size,):
+        if joined.shape != whole.shape or whole.shape != (count,):
             return None
         return bool(torch.allclose(joined, whole, rtol=1e-4, atol=1e-6, equal_nan=True))
 
-    def _whole(
-        self, tensors: Mapping[str, Tensor], batch: Any, mask: Tensor | None, metrics: bool
-    ) -> dict[str, PerExample]:
+    def _examples(self, batch: Any, mask: Tensor | None, metrics: bool) -> dict[str, PerExample]:
         groups = self.task.groups(batch) if self.task.groups else None
         weights = self.task.weights(batch) if self.task.weights else None
-        values = self.values(tensors, batch, metrics=metrics, share=self.share_forward)
+        values = self.values(batch, metrics=metrics, share=self.share_forward)
         results = {}
         for name, value in values.items():
             # A metric of the shape of the loss is padded where the loss is.
@@ -136,11 +160,11 @@ class Evaluation:
             )
         return results
 
-    def _halve(self, tensors: Mapping[str, Tensor], batch: Any, cause: str) -> None:
+    def _halve(self, batch: Any, cause: str) -> None:
         size = tree.size(batch)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if size is None or size < 2 or self.independent(tensors, batch) is not True:
+        if size is None or size < 2 or self.independent(batch) is not True:
             raise UserError(
                 f"out of memory on a batch of {size or 'unknown size'} ({cause}); its examples are "
                 "coupled or cannot be cut, so the batch must be taken whole: make the batches of "
@@ -152,12 +176,21 @@ class Evaluation:
 class _Call(nn.Module):
     """`functional_call` replaces tensors for the time of one forward: this is that forward."""
 
-    def __init__(self, task: Task, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.task, self.net = task, net
+        self.net = net
 
-    def forward(self, batch: Any, metrics: bool) -> dict[str, Tensor]:
-        values = {"loss": self.task.loss(self.net, batch)}
-        if metrics and self.task.metrics is not None:
-            values.update(self.task.metrics(self.net, batch))
-        return values
+    def forward(self, work: Callable[[], T]) -> T:
+        return work()
+
+
+def _names(net: nn.Module) -> dict[str, tuple[str, ...]]:
+    """For each parameter and buffer, under its first name, all names it is tied to."""
+    names: dict[int, list[str]] = {}
+    every = (
+        *net.named_parameters(remove_duplicate=False),
+        *net.named_buffers(remove_duplicate=False),
+    )
+    for name, tensor in every:
+        names.setdefault(id(tensor), []).append(name)
+    return {aliases[0]: tuple(aliases) for aliases in names.values()}

@@ -11,12 +11,14 @@ from torch import nn
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Eval mode in every module; each has its own mode again afterwards."""
     before = [(module, module.training) for module in net.modules()]
-    net.eval()
+    if any(training for _, training in before):
+        net.eval()
     try:
         yield
     finally:
         for module, training in before:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ on anywhere. Values are plain floats; the module knows no networks.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,13 +60,13 @@ class Fit:
 
 def cells(axes: Sequence[Array]) -> list[Coordinates]:
     """All grid points, coarse to fine, those nearest the middle first within a stage."""
-    ranks = [_coarseness(len(axis)) for axis in axes]
-    order = []
-    for index in itertools.product(*(range(len(axis)) for axis in axes)):
-        stage = max(rank[i] for rank, i in zip(ranks, index, strict=True))
-        off = sum((i - len(a) // 2) ** 2 for i, a in zip(index, axes, strict=True))
-        order.append((stage, off, index))
-    return [_at(axes, index) for _, _, index in sorted(order)]
+    ranks = np.meshgrid(*(_coarseness(len(axis)) for axis in axes), indexing="ij")
+    steps = np.meshgrid(*(np.arange(len(a)) - len(a) // 2 for a in axes), indexing="ij")
+    stage = np.maximum.reduce(ranks).ravel()
+    off = np.sum([step**2 for step in steps], axis=0).ravel()
+    order = np.lexsort((off, stage))
+    grids = np.meshgrid(*axes, indexing="ij")
+    return list(zip(*(grid.ravel()[order].tolist() for grid in grids), strict=True))
 
 
 def _coarseness(count: int) -> list[int]:
@@ -73,10 +74,6 @@ def _coarseness(count: int) -> list[int]:
     middle, stages = count // 2, max(count - 1, 1).bit_length()
     offsets = [abs(i - middle) for i in range(count)]
     return [next(s for s in range(stages + 1) if d % 2 ** (stages - s) == 0) for d in offsets]
-
-
-def _at(axes: Sequence[Array], index: Sequence[int]) -> Coordinates:
-    return tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))
 
 
 def nodes(axis: Array, level: int, *, graded: bool) -> Array:
@@ -116,18 +113,19 @@ class Levels:
         """The tensor grid of one level, the middle first."""
         grids = self.grids(level)
         middles = [float(grid[len(grid) // 2]) for grid in grids]
-        points = itertools.product(*([float(x) for x in grid] for grid in grids))
+        points = itertools.product(*(grid.tolist() for grid in grids))
         return sorted(
             points, key=lambda p: sum((x - m) ** 2 for x, m in zip(p, middles, strict=True))
         )
 
     def finite(self, values: Values, level: int) -> bool:
         """Whether a level is evaluated, and finite everywhere."""
-        return all(np.isfinite(values.get(p, np.nan)) for p in self.points(level))
+        points = itertools.product(*(grid.tolist() for grid in self.grids(level)))
+        return all(math.isfinite(values.get(p, math.nan)) for p in points)
 
     def table(self, values: Values, level: int) -> Array:
         """The values of one level as an array over its grid."""
-        grids = [[float(x) for x in grid] for grid in self.grids(level)]
+        grids = [grid.tolist() for grid in self.grids(level)]
         flat = [values[p] for p in itertools.product(*grids)]
         return np.array(flat).reshape([len(grid) for grid in grids])
 

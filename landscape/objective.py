@@ -1,13 +1,13 @@
 """The empirical risk of a task as a function of one flat vector."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from landscape import batchnorm
+from landscape import batchnorm, tree
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample, estimate, join
 from landscape.evaluation import Evaluation
@@ -17,6 +17,7 @@ from landscape.task import Task
 
 Matvec = Callable[[Tensor], Tensor]
 Tensors = Mapping[str, Tensor]
+T = TypeVar("T")
 
 
 class Objective:
@@ -105,7 +106,8 @@ class Objective:
                 return _grad(slope, leaves) if slope.requires_grad else {}
 
             # Fused attention has no second derivative, on any device.
-            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+            with math, _ExplicitWeightNorm():
                 return self._derivative(theta, along, of_penalty=v)
 
         return product
@@ -114,33 +116,52 @@ class Objective:
         """Parameters and buffers that do not move, in the dtype and on the device of theta."""
         if self._constants is None:
             self._constants = {
-                name: self._placed(tensor)
+                # Buffers are copies, for networks that write to them in eval mode.
+                name: self._placed(tensor, copy=not isinstance(tensor, nn.Parameter))
                 for name, tensor in _named(self.net).items()
                 if name not in self.space.names
             }
         return self._constants
 
-    def _placed(self, tensor: Tensor) -> Tensor:
+    def _placed(self, tensor: Tensor, *, copy: bool) -> Tensor:
         dtype = self.space.dtype if tensor.is_floating_point() else tensor.dtype
         layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
-        return tensor.detach().to(self.space.device, dtype, memory_format=layout)
+        return tensor.detach().to(self.space.device, dtype, copy=copy, memory_format=layout)
 
     def values(self, batch: Any, *, share: bool = False) -> dict[str, Tensor]:
         """What the task returns for one batch at the checkpoint: `Evaluation.values`."""
-        with self._ready():
-            return self.evaluation.values(self._own(), batch, metrics=True, share=share)
+        return self._evaluated(
+            self._own(), lambda: self.evaluation.values(batch, metrics=True, share=share)
+        )
 
     def independent(self, batch: Any) -> bool | None:
         """Whether examples have the same loss in a part of the batch: `Evaluation.independent`."""
-        with self._ready():
-            return self.evaluation.independent(self._own(), batch)
+        return self._evaluated(self._own(), lambda: self.evaluation.independent(batch))
 
-    @contextlib.contextmanager
-    def _ready(self) -> Iterator[None]:
-        # A loss that differentiates inside (forces) needs the graph on a surface too.
-        mode = torch.enable_grad() if self._grad_inside else torch.inference_mode()
-        with evaluating(self.net), mode:
-            yield
+    def _evaluated(self, tensors: Tensors, work: Callable[[], T]) -> T:
+        """What `work` returns with `tensors` in the network, without a graph where possible.
+
+        A loss that differentiates inside (forces) may need the graph on a surface too; whether
+        it does is found out once. Inference mode would be no faster, and what a network caches
+        in it (rotary embeddings) could not be differentiated later.
+        """
+        with evaluating(self.net):
+            if self._grad_inside:
+                with torch.enable_grad():
+                    return self.evaluation.within(tensors, work)
+            try:
+                with torch.no_grad():
+                    result = self.evaluation.within(tensors, work)
+            except UserError:
+                if self._grad_inside is not None:
+                    raise
+            else:
+                self._grad_inside = False
+                return result
+            with torch.enable_grad():
+                result = self.evaluation.within(tensors, work)
+            self._grad_inside = True
+            return result
 
     def _own(self) -> dict[str, Tensor]:
         """The tensors of the checkpoint itself; a copy only for another dtype or device."""
@@ -168,44 +189,37 @@ class Objective:
         self, theta: Tensor, *, metrics: bool, buffers: Tensors | None = None
     ) -> dict[str, PerExample]:
         tensors = self._tensors(theta)
-        try:
-            results = self._pass(tensors, metrics, buffers)
-        except UserError:
-            if self._grad_inside is not None:
-                raise
-            # Perhaps the loss differentiates inside: once more with the graph.
-            self._grad_inside = True
-            try:
-                results = self._pass(tensors, metrics, buffers)
-            except UserError:
-                self._grad_inside = None
-                raise
-        self._grad_inside = bool(self._grad_inside)
+        if buffers is None and self.statistics is not None:
+            buffers = self._recomputed(tensors, self.statistics)
+        results = self._evaluated({**tensors, **(buffers or {})}, lambda: self._pass(metrics))
         if self._unmasked(results["loss"].total):
             return self._examples(theta, metrics=metrics, buffers=buffers)
         return results
 
-    def _pass(
-        self, tensors: Tensors, metrics: bool, buffers: Tensors | None
-    ) -> dict[str, PerExample]:
+    def _pass(self, metrics: bool) -> dict[str, PerExample]:
         parts: dict[str, list[PerExample]] = {}
-        with self._ready():
-            if buffers is None and self.statistics is not None:
-                buffers = self._recomputed(tensors, self.statistics)
-            tensors = {**tensors, **(buffers or {})}
-            for batch, mask in self._masked_batches():
-                found = self.evaluation.examples(tensors, batch, mask=mask, metrics=metrics)
-                for name, part in found.items():
-                    parts.setdefault(name, []).append(part)
+
+        def collect(found: dict[str, PerExample]) -> None:
+            for name, (total, weight, basis) in found.items():
+                parts.setdefault(name, []).append(PerExample(total.detach(), weight, basis))
+
+        for batch, mask in self._masked_batches():
+            self.evaluation.each(batch, collect, mask=mask, metrics=metrics)
         return {name: join(pieces) for name, pieces in parts.items()}
 
     def _recomputed(self, tensors: Tensors, batches: Iterable[Any]) -> dict[str, Tensor]:
-        def forward(batch: Any, fresh: Tensors) -> None:
-            self.evaluation.values({**tensors, **fresh}, batch, metrics=False)
+        def work() -> dict[str, Tensor]:
+            statistics = batchnorm.fresh(self.net, dtype=self.space.dtype, device=self.space.device)
+            self.evaluation.within({**tensors, **statistics}, pass_through)
+            return statistics
 
-        return batchnorm.recompute(
-            self.net, batches, forward, dtype=self.space.dtype, device=self.space.device
-        )
+        def pass_through() -> None:
+            with batchnorm.accumulating(self.net) as weigh:
+                for batch in batches:
+                    weigh(tree.size(batch) or 1)
+                    self.evaluation.values(batch)
+
+        return self._evaluated(tensors, work)
 
     def _derivative(
         self,
@@ -214,28 +228,38 @@ class Objective:
         *,
         of_penalty: Tensor,
     ) -> Tensor:
-        """A derivative of the mean loss: `differentiate` of each batch's sum, over the weight.
+        """A derivative of the mean loss: `differentiate` of each part's sum, over the weight.
 
-        `of_penalty` is the same derivative of |theta|^2 / 2.
+        `of_penalty` is the same derivative of |theta|^2 / 2. Statistics that move with the
+        weights are no weights: along them the derivative is 0.
         """
         out = torch.zeros_like(theta)
         views = self.space.unravel(out)
         weight = torch.zeros((), dtype=accumulator(theta.device), device=theta.device)
-        with evaluating(self.net):
+        moving = {name: t.detach() for name, t in self._tensors(theta).items()}
+        leaves = {n: moving[n].requires_grad_() for n in views if n not in self.space.buffers}
+
+        def add(found: dict[str, PerExample]) -> None:
+            loss = found["loss"]
+            pieces = differentiate(loss.total.sum(), leaves)
+            for name, piece in pieces.items():
+                views[name].add_(piece)
+            weight.add_(loss.weight.sum().detach().to(weight))
+
+        def work() -> None:
             for batch, mask in self._masked_batches():
-                leaves = {
-                    name: piece.detach().requires_grad_()
-                    for name, piece in self.space.unravel(theta).items()
-                }
-                tensors = {**self.constants(), **leaves}
-                loss = self.evaluation.examples(tensors, batch, mask=mask)["loss"]
-                for name, piece in differentiate(loss.total.sum(), leaves).items():
-                    views[name].add_(piece)
-                weight += loss.weight.sum().detach().to(weight)
+                self.evaluation.each(batch, add, mask=mask)
+
+        with evaluating(self.net), torch.enable_grad():
+            self.evaluation.within(moving, work)
         out /= weight.to(out.dtype)
         if self._unmasked(out):
             return self._derivative(theta, differentiate, of_penalty=of_penalty)
-        return out.add_(of_penalty, alpha=self.l2) if self.l2 else out
+        if self.l2:
+            penalty = self.space.unravel(of_penalty)
+            for name in leaves:
+                views[name].add_(penalty[name].detach(), alpha=self.l2)
+        return out
 
     def _masked_batches(self) -> Iterator[tuple[Any, Tensor | None]]:
         masks = iter(self._masks or ())
@@ -249,11 +273,12 @@ class Objective:
         """
         if self._masks is not None or not bool(values.isnan().any()):
             return False
-        tensors, masks = self._own(), []
-        with self._ready():
-            for batch in self.batches:
-                loss = self.evaluation.values(tensors, batch, metrics=False)["loss"]
-                masks.append(~loss.isnan() if loss.ndim and loss.isnan().any() else None)
+
+        def work() -> list[Tensor | None]:
+            losses = (self.evaluation.values(batch)["loss"].detach() for batch in self.batches)
+            return [~x.isnan() if x.ndim and bool(x.isnan().any()) else None for x in losses]
+
+        masks = self._evaluated(self._own(), work)
         found = any(mask is not None for mask in masks)
         self._masks = masks if found else []
         return found
@@ -265,6 +290,8 @@ def _named(net: nn.Module) -> dict[str, Tensor]:
 
 def _grad(loss: Tensor, leaves: Tensors, *, create_graph: bool = False) -> dict[str, Tensor]:
     """Gradients by name; zero where the loss does not reach a leaf."""
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     gradients = torch.autograd.grad(
         loss, list(leaves.values()), create_graph=create_graph, allow_unused=True
     )
@@ -272,3 +299,13 @@ def _grad(loss: Tensor, leaves: Tensors, *, create_graph: bool = False) -> dict[
         name: torch.zeros_like(leaf) if g is None else g
         for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
     }
+
+
+class _ExplicitWeightNorm(TorchFunctionMode):
+    """Weight normalisation from its formula: the fused one has a wrong second derivative."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch._weight_norm:
+            v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
+            return v * (g / torch.norm_except_dim(v, 2, dim))
+        return func(*args, **(kwargs or {}))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import nested
@@ -133,7 +134,8 @@ def assemble(
     highest complete level, or are NaN if there is none.
     """
     names = list(next(iter(points.values())))
-    quantities = {name: _quantity(points, axes, name) for name in names}
+    where = _evaluated_cells(points, axes)
+    quantities = {name: _quantity(points, axes, name, where) for name in names}
     loss = quantities["loss"]
     at = np.array(list(points))
     exact = loss.error_basis == "none"
@@ -141,7 +143,7 @@ def assemble(
     return Surface(
         alpha=axes[0],
         beta=axes[1] if len(axes) > 1 else None,
-        status=_status(points, axes, loss.grid),
+        status=_status(points, loss.grid, where),
         point_alpha=at[:, 0],
         point_beta=at[:, 1] if len(axes) > 1 else None,
         quantities=quantities,
@@ -159,27 +161,26 @@ def _fit(values: Mapping[Coordinates, float], levels: nested.Levels) -> nested.F
 
 
 def _quantity(
-    points: Mapping[Coordinates, Estimates], axes: Sequence[Array], name: str
+    points: Mapping[Coordinates, Estimates],
+    axes: Sequence[Array],
+    name: str,
+    where: tuple[list[Coordinates], tuple[Array, ...]],
 ) -> Quantity:
     values = _means(points, name)
-    cells = nested.cells(axes)
-    shape = [len(axis) for axis in axes]
     fit = _fit(values, nested.choose(_means(points, "loss"), axes))
-    exact = all(cell in values for cell in cells)
-    grid = np.full(shape, np.nan) if fit is None else fit.grid
+    grid = np.full([len(axis) for axis in axes], np.nan) if fit is None else fit.grid
     if name != "loss" and all(0 <= value <= 1 for value in values.values()):
         grid = np.clip(grid, 0.0, 1.0)  # a share of the examples: ringing must not pass its ends
-    for index in np.ndindex(*shape):
-        cell = tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))
-        grid[index] = values.get(cell, grid[index])
-    stderr = [estimates[name].stderr for estimates in points.values()]
+    evaluated, indices = where
+    grid[indices] = [values[at] for at in evaluated]
+    exact = len(evaluated) == grid.size
     errors = (
         (fit.error_of_range, fit.error_of_log_range, fit.error_relative) if fit else (np.nan,) * 3
     )
     return Quantity(
         grid=grid,
         point=np.array(list(values.values())),
-        point_stderr=np.array(stderr),
+        point_stderr=np.array([estimates[name].stderr for estimates in points.values()]),
         log=nested.spans_decades(grid[np.isfinite(grid)]) if exact or fit is None else fit.log,
         error_of_range=0.0 if exact else errors[0],
         error_of_log_range=0.0 if exact else errors[1],
@@ -189,13 +190,26 @@ def _quantity(
     )
 
 
+def _evaluated_cells(
+    points: Mapping[Coordinates, Estimates], axes: Sequence[Array]
+) -> tuple[list[Coordinates], tuple[Array, ...]]:
+    """The points that are cells of the grid, and their indices along each axis."""
+    lookups = [{float(x): i for i, x in enumerate(axis)} for axis in axes]
+    cells = [p for p in points if all(x in found for x, found in zip(p, lookups, strict=True))]
+    indices = (
+        np.array([lookup[cell[axis]] for cell in cells], dtype=int)
+        for axis, lookup in enumerate(lookups)
+    )
+    return cells, tuple(indices)
+
+
 def _status(
-    points: Mapping[Coordinates, Estimates], axes: Sequence[Array], grid: Array
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
+    points: Mapping[Coordinates, Estimates],
+    grid: Array,
+    where: tuple[list[Coordinates], tuple[Array, ...]],
+) -> NDArray[np.int8]:
     status = np.where(np.isnan(grid), Status.NOT_COMPUTED, Status.INTERPOLATED).astype(np.int8)
-    for index in np.ndindex(*status.shape):
-        cell = tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))
-        if cell in points:
-            finite = np.isfinite(points[cell]["loss"].mean)
-            status[index] = Status.EVALUATED if finite else Status.NON_FINITE
+    evaluated, indices = where
+    finite = [np.isfinite(points[at]["loss"].mean) for at in evaluated]
+    status[indices] = np.where(finite, Status.EVALUATED, Status.NON_FINITE)
     return status

@@ -49,7 +49,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bits(terminal):
     process.kill()
     assert terminal.finish(process).code == -signal.SIGKILL
     assert not (terminal.folder / OUTPUT).exists()
-    result = terminal.launch(*RUN)
+    result = terminal.run(*RUN)
     assert (result.code, result.out) == (0, f"{OUTPUT}\n")
     assert "evaluations of an earlier run are kept" in result.err
     assert arrays(load(terminal)) == reference(terminal)
@@ -83,9 +83,11 @@ def test_a_stopped_run_leaves_a_result_that_can_be_drawn(terminal, number, code,
 
 
 def test_a_run_interrupted_before_its_first_evaluation_leaves_nothing(terminal):
-    task = terminal.task("slow_task.py", ("def data(", "time.sleep(60)\ndef data("))
-    process = terminal.start(*RUN, "--task", task)
-    time.sleep(3)  # it imports torch, then the task, which does not end
+    endless = "open('begun', 'w').close()\ntime.sleep(60)\ndef data("
+    process = terminal.start(*RUN, "--task", terminal.task("slow_task.py", ("def data(", endless)))
+    while not (terminal.folder / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     result = terminal.finish(process)
     assert result.code == 130
@@ -93,8 +95,10 @@ def test_a_run_interrupted_before_its_first_evaluation_leaves_nothing(terminal):
     assert not [name for name in terminal.files() if OUTPUT in name]
 
 
-def test_a_time_limit_stops_cleanly_with_a_result_that_can_be_drawn(terminal):
-    result = terminal.launch(*RUN[:-1], "--time-limit", "1s", pause=PAUSE)
+def test_a_time_limit_stops_cleanly_with_a_result_that_can_be_drawn(terminal, monkeypatch):
+    monkeypatch.setenv("PAUSE", str(PAUSE))
+    result = terminal.run(*RUN[:-1], "--time-limit", "1s")
+    monkeypatch.undo()
     assert (result.code, result.out) == (0, f"{OUTPUT}\n")
     assert f"stopped at the time limit; the same command goes on from {OUTPUT}" in result.err
     assert not load(terminal).complete
