@@ -235,16 +235,15 @@ class Objective:
         """
         out = torch.zeros_like(theta)
         views = self.space.unravel(out)
-        weight = torch.zeros((), dtype=accumulator(theta.device), device=theta.device)
+        sums = torch.zeros(2, dtype=accumulator(theta.device), device=theta.device)
         moving = {name: t.detach() for name, t in self._tensors(theta).items()}
         leaves = {n: moving[n].requires_grad_() for n in views if n not in self.space.buffers}
 
         def add(found: dict[str, PerExample]) -> None:
-            loss = found["loss"]
-            pieces = differentiate(loss.total.sum(), leaves)
-            for name, piece in pieces.items():
+            total = found["loss"].total.sum()
+            for name, piece in differentiate(total, leaves).items():
                 views[name].add_(piece)
-            weight.add_(loss.weight.sum().detach().to(weight))
+            sums.add_(torch.stack([total.detach(), found["loss"].weight.sum()]).to(sums))
 
         def work() -> None:
             for batch, mask in self._masked_batches():
@@ -252,9 +251,10 @@ class Objective:
 
         with evaluating(self.net), torch.enable_grad():
             self.evaluation.within(moving, work)
-        out /= weight.to(out.dtype)
-        if self._unmasked(out):
+        # The loss is looked at, not its derivative, which padding may leave finite.
+        if self._unmasked(sums):
             return self._derivative(theta, differentiate, of_penalty=of_penalty)
+        out /= sums[1].to(out.dtype)
         if self.l2:
             penalty = self.space.unravel(of_penalty)
             for name in leaves:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import types
+import weakref
 from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Iterator
 from typing import Any
@@ -151,6 +152,23 @@ def test_data_that_fit_only_in_part_are_streamed_whole() -> None:
     assert [tree.size(b) for b in batches] == [8, 8, 4]
     assert not batches.kept
     assert [tree.size(b) for b in batches] == [8, 8, 4]
+
+
+def test_batches_beyond_the_memory_are_released_one_by_one() -> None:
+    made: list[weakref.ref[Tensor]] = []
+
+    def data() -> Iterator[Any]:
+        for _ in range(6):
+            x = torch.zeros(8, 4)
+            made.append(weakref.ref(x))
+            yield x
+
+    batches = Batches(data, memory=300)  # two batches of 128 bytes fit
+    alive = []
+    for _batch in batches:
+        alive.append(sum(ref() is not None for ref in made))
+    assert alive[-1] <= 2  # this one and perhaps the one before
+    assert len(made) == 6
 
 
 def test_kept_batches_ask_the_task_once() -> None:
