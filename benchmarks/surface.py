@@ -79,10 +79,11 @@ def run(target, theta, plane, tolerance):
 
 
 def loss_landscapes_plane(net):
+    """The same plane: its distance is half of what a range of -1 to 1 spans."""
     images, labels = demo_task.data("train")
     metric = loss_landscapes.metrics.Loss(cross_entropy, images, labels)
     return loss_landscapes.random_plane(
-        net, metric, distance=1, steps=SIDE, normalization="filter", deepcopy_model=True
+        net, metric, distance=0.5, steps=SIDE, normalization="filter", deepcopy_model=True
     )
 
 

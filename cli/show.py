@@ -59,7 +59,7 @@ def _print(path: Path, result: "Surface", header: "Header") -> None:
 def sentences(result: "Surface") -> list[str]:
     """What a person wants to know of a surface or line first, each `name: fact`."""
     summary = result.summary()
-    lines = [f"{result.kind}: {result.title}"]
+    lines = [f"result: {result.title}"]
     for name, quantity in result.quantities.items():
         lines.append(f"{name}: {_at_centre(summary, name)}{_extent(quantity)}")
     done, cells = summary["evaluations"], summary["cells"]

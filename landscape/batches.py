@@ -25,7 +25,7 @@ from torch.utils.data import (
 from landscape import tree
 from landscape.errors import UserError
 
-DEFAULT_BATCH_SIZE = 256
+DEFAULT_BATCH_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,18 @@ class Batches:
 
     def host(self) -> Iterator[Any]:
         """The batches as the task makes them, on the host, made anew."""
-        with torch.inference_mode(False):
-            if self._source is None:
-                self._source = self._produce()
-            source, self.ready = _opened(self._source, self.batch_size, self._selection)
+        if self._source is None:
+            self._source = self._produce()
+        source, self.ready = _opened(self._source, self.batch_size, self._selection)
         if isinstance(self._source, Iterator):
             self._source = None  # used up by this pass
-        return _outside_inference(source)
+        return iter(source)
 
     def _later_pass(self) -> Iterator[Any]:
         count = 0
-        for placed in _outside_inference(map(self._place, self.host())):
+        for batch in self.host():
             count += 1
-            yield placed
+            yield self._place(batch)
         if count != self.count:
             raise UserError(
                 f"the task's data() gave {self.count} batches at the first pass and {count} at a "
@@ -125,10 +124,10 @@ class Batches:
 
     def _first_pass(self) -> Iterator[Any]:
         hasher, kept, used, count = hashlib.sha256(), [], 0, 0
-        pairs = ((batch, self._place(batch)) for batch in self.host())
-        for batch, placed in _outside_inference(pairs):
+        for batch in self.host():
             tree.update(hasher, batch)
             count += 1
+            placed = self._place(batch)
             used += tree.nbytes(placed)
             if used <= self._memory:
                 kept.append(placed)
@@ -142,22 +141,6 @@ class Batches:
 
     def _place(self, batch: Any) -> Any:
         return tree.move(batch, self._device, self._dtype)
-
-
-def _outside_inference(batches: Iterable[Any]) -> Iterator[Any]:
-    """Batches made outside inference mode even for a caller inside it.
-
-    The tensors of a surface's first pass are kept, and gradients go through them later.
-    """
-    with torch.inference_mode(False):
-        iterator = iter(batches)
-    while True:
-        with torch.inference_mode(False):
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-        yield batch
 
 
 def _free_memory(device: torch.device) -> int:

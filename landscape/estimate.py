@@ -60,6 +60,9 @@ def per_example(
     check(values, name)
     # mps has no float64: its values go to the host to be added up.
     values = (values.cpu() if values.device.type == "mps" else values).double()
+    plain = values.ndim == 1 and size in (None, len(values))
+    if plain and weights is None and mask is None and groups is None:
+        return PerExample(values, torch.ones_like(values), EXAMPLES)
     if values.ndim == 0:
         count = torch.full((1,), float(size or 1), dtype=torch.float64, device=values.device)
         return PerExample(values * count, count, NONE)
@@ -124,6 +127,8 @@ def _gather(total: Tensor, weight: Tensor, groups: Tensor, name: str) -> PerExam
 
 def join(parts: list[PerExample]) -> PerExample:
     """The examples of several batches as one."""
+    if len(parts) == 1:
+        return parts[0]
     bases = {part.basis for part in parts}
     basis = next(b for b in (NONE, INDEPENDENT, EXAMPLES) if b in bases)
     total = torch.cat([part.total for part in parts])

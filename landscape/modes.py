@@ -1,10 +1,12 @@
-"""States a network is put in for the time of one call, and the state it had afterwards."""
+"""States that a network and torch are in for the time of one call, and not afterwards."""
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 
 @contextlib.contextmanager
@@ -46,3 +48,22 @@ def one_forward(net: nn.Module) -> Iterator[None]:
             net.__dict__["forward"] = run
         else:
             del net.__dict__["forward"]
+
+
+@contextlib.contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Operations whose fused form has no right second derivative, in their plain form.
+
+    Fused attention has none on any device; that of `torch._weight_norm` is wrong (torch 2.13).
+    """
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), _PlainWeightNorm():
+        yield
+
+
+class _PlainWeightNorm(TorchFunctionMode):
+    # Salimans and Kingma (2016), eq. 2.
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch._weight_norm:
+            v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
+            return v * (g / torch.norm_except_dim(v, 2, dim))
+        return func(*args, **(kwargs or {}))

@@ -5,13 +5,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from landscape import batchnorm, tree
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample, estimate, join
 from landscape.evaluation import Evaluation
-from landscape.modes import evaluating
+from landscape.modes import evaluating, twice_differentiable
 from landscape.space import WeightSpace, accumulator
 from landscape.task import Task
 
@@ -105,9 +104,7 @@ class Objective:
                 slope = sum(((gradients[n] * pieces[n]).sum() for n in leaves), loss.new_zeros(()))
                 return _grad(slope, leaves) if slope.requires_grad else {}
 
-            # Fused attention has no second derivative, on any device.
-            math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-            with math, _ExplicitWeightNorm():
+            with twice_differentiable():
                 return self._derivative(theta, along, of_penalty=v)
 
         return product
@@ -299,13 +296,3 @@ def _grad(loss: Tensor, leaves: Tensors, *, create_graph: bool = False) -> dict[
         name: torch.zeros_like(leaf) if g is None else g
         for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
     }
-
-
-class _ExplicitWeightNorm(TorchFunctionMode):
-    """Weight normalisation from its formula: the fused one has a wrong second derivative."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch._weight_norm:
-            v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
-            return v * (g / torch.norm_except_dim(v, 2, dim))
-        return func(*args, **(kwargs or {}))

@@ -15,7 +15,7 @@ from torch import Tensor
 from landscape import tree
 from landscape.batches import Batches
 from landscape.errors import UserError
-from landscape.estimate import check
+from landscape.estimate import per_example
 from landscape.modes import evaluating
 from landscape.objective import Objective
 
@@ -47,8 +47,9 @@ def examine(objective: Objective) -> Findings:
     buffers = {name: t.clone() for name, t in objective.constants().items()}
     first = objective.values(batch)
     second = objective.values(batch)
-    for name, value in first.items():
-        check(value, name)
+    groups = objective.task.groups(batch) if objective.task.groups else None
+    for name, value in first.items():  # a wrong shape is refused before a run begins
+        per_example(value, name=name, size=tree.size(batch), groups=groups)
     _refuse_written_buffers(objective, buffers)
     gap = max(_difference(first[name], second[name]) for name in first)
     if gap > ROUNDING:

@@ -180,11 +180,19 @@ def project_table(folder: Path) -> tuple[dict[str, Any], Path]:
                 document = tomllib.loads((home / name).read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise UserError(f"{home / name} is not valid TOML: {error}") from error
-            table = document.get("tool", {}).get("landscape")
+            tool = document.get("tool")
+            table = tool.get("landscape") if isinstance(tool, dict) else None
             if table is None and name == "landscape.toml":
                 table = document
-            if table is not None:
-                return table, home
+            if table is None:
+                continue
+            values = table.values() if isinstance(table, dict) else [None]
+            if not all(isinstance(value, str) for value in values):
+                raise UserError(
+                    f'{home / name}: write task = "FILE.py" and checkpoint = "FILE" under '
+                    "[tool.landscape], both as text"
+                )
+            return dict(table), home
     return {}, folder
 
 

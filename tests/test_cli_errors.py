@@ -133,7 +133,7 @@ METRICS = 'return {"accuracy": (net(images).argmax(-1) == labels).float()}'
         (
             LOSS,
             f"{LOSS}[:7]",
-            r"loss returned a tensor of shape \(7,\) for a batch of .*\(.*,\) .reduct",
+            r"loss returned a tensor of shape \(7,\) for a batch of 96 .*shape \(96,\) .reduct",
         ),
         (LOSS, f"{LOSS} * float('nan')", "not finite at the checkpoint itself .*: check the weigh"),
         (
@@ -226,6 +226,14 @@ def test_no_checkpoint_at_all_says_where_to_name_one(terminal):
 def test_a_broken_table_is_refused(terminal):
     terminal.write("landscape.toml", "task = [")
     refused(terminal, "landscape.toml is not valid TOML", "surface", "ckpt.pt")
+
+
+@pytest.mark.parametrize(
+    "table", ["tool = 3", "[tool]\nlandscape = 'x'", "task = 3", "checkpoint = ['a.pt']"]
+)
+def test_a_table_of_other_things_is_refused(terminal, table):
+    terminal.write("landscape.toml", table)
+    refused(terminal, r'write task = "FILE.py" and checkpoint = "FILE" under', "surface", "a.pt")
 
 
 @pytest.mark.parametrize(
