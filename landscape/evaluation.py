@@ -98,7 +98,7 @@ class Evaluation:
                 belong together.
         """
         size, step = tree.size(batch), self.micro_batch
-        if step is not None and size is not None and size > step:
+        if step is not None and size is not None and size > step and tree.can_be_cut(batch):
             for start in range(0, size, step):
                 cut = slice(start, start + step)
                 piece = None if mask is None else mask[cut]
@@ -122,9 +122,9 @@ class Evaluation:
         batch that cannot be cut, or a loss without one value per example.
         """
         size = tree.size(batch)
+        if size is None or not tree.can_be_cut(batch):
+            return None
         for count in (8, 4, 2):
-            if size is None or size < 2:
-                return None
             with contextlib.suppress(torch.cuda.OutOfMemoryError):
                 return self._same_in_parts(batch, min(size, count))
         return None
@@ -164,7 +164,7 @@ class Evaluation:
         size = tree.size(batch)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if size is None or size < 2 or self.independent(batch) is not True:
+        if size is None or self.independent(batch) is not True:
             raise UserError(
                 f"out of memory on a batch of {size or 'unknown size'} ({cause}); its examples are "
                 "coupled or cannot be cut, so the batch must be taken whole: make the batches of "

@@ -131,8 +131,19 @@ class Objective:
             self._own(), lambda: self.evaluation.values(batch, metrics=True, share=share)
         )
 
+    def values_twice(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """`values` asked for two times within one pass, as two batches are."""
+
+        def work() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            first, second = (self.evaluation.values(batch, metrics=True) for _ in range(2))
+            return first, second
+
+        return self._evaluated(self._own(), work)
+
     def independent(self, batch: Any) -> bool | None:
         """Whether examples have the same loss in a part of the batch: `Evaluation.independent`."""
+        if self._grad_inside is None:
+            self.values(batch)  # settles it: a part may fail for other reasons
         return self._evaluated(self._own(), lambda: self.evaluation.independent(batch))
 
     def _evaluated(self, tensors: Tensors, work: Callable[[], T]) -> T:

@@ -45,8 +45,7 @@ def examine(objective: Objective) -> Findings:
     batch = _first(objective.batches)
     random_states, contents = _random_states(objective), tree.digest(batch)
     buffers = {name: t.clone() for name, t in objective.constants().items()}
-    first = objective.values(batch)
-    second = objective.values(batch)
+    first, second = objective.values_twice(batch)
     groups = objective.task.groups(batch) if objective.task.groups else None
     for name, value in first.items():  # a wrong shape is refused before a run begins
         per_example(value, name=name, size=tree.size(batch), groups=groups)

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -13,25 +13,43 @@ from torch.nn.utils.rnn import PackedSequence
 NUMBERS = "biufc"  # kinds of NumPy types that tensors have too
 
 
+def leaves(batch: Any) -> Iterator[Any]:
+    """What the containers of a batch hold, depth first; arrays of numbers as tensors."""
+    if isinstance(batch, np.ndarray) and batch.dtype.kind in NUMBERS:
+        yield torch.from_numpy(batch)
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from leaves(value)
+    elif isinstance(batch, list | tuple) and not isinstance(batch, PackedSequence):
+        for value in batch:
+            yield from leaves(value)
+    else:
+        yield batch
+
+
 def tensors(batch: Any) -> list[Tensor]:
-    """The tensors in a batch, depth first."""
-    if isinstance(batch, Tensor):
-        return [batch]
-    if isinstance(batch, np.ndarray):
-        return [torch.from_numpy(batch)] if batch.dtype.kind in NUMBERS else []
-    if isinstance(batch, Mapping):
-        return [t for value in batch.values() for t in tensors(value)]
-    if isinstance(batch, list | tuple):
-        return [t for value in batch for t in tensors(value)]
-    if hasattr(batch, "__dict__"):
-        return [t for value in vars(batch).values() for t in tensors(value)]
-    return []
+    """The tensors in a batch, those that its objects hold included."""
+    found: list[Tensor] = []
+    for leaf in leaves(batch):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, PackedSequence):
+            found += tensors(tuple(leaf))
+        elif hasattr(leaf, "__dict__"):
+            found += tensors(vars(leaf))
+    return found
 
 
 def size(batch: Any) -> int | None:
     """B, the leading length that the tensors of a batch share; None if they share none."""
     lengths = {t.shape[0] for t in tensors(batch) if t.ndim}
     return lengths.pop() if len(lengths) == 1 else None
+
+
+def can_be_cut(batch: Any) -> bool:
+    """Whether `rows` gives a part of a batch: it holds tensors of one length and plain numbers."""
+    plain = all(isinstance(leaf, Tensor | int | float | None) for leaf in leaves(batch))
+    return plain and (size(batch) or 0) >= 2
 
 
 def nbytes(batch: Any) -> int:
@@ -87,7 +105,7 @@ def move(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 def rows(batch: Any, index: slice | Tensor) -> Any:
     """The examples `index` of a batch whose tensors share their leading length."""
-    return apply(batch, lambda tensor: tensor[index])
+    return apply(batch, lambda tensor: tensor[index] if tensor.ndim else tensor)
 
 
 def digest(batch: Any) -> str:
@@ -98,7 +116,10 @@ def digest(batch: Any) -> str:
 
 
 def update(hasher: Any, batch: Any) -> None:
-    """Feed the tensors of a batch to a hash: types, shapes, bytes."""
+    """Feed a batch to a hash: types, shapes and bytes of tensors, and plain values."""
+    for leaf in leaves(batch):
+        if isinstance(leaf, str | bytes | int | float | None):
+            hasher.update(repr(leaf).encode())
     for tensor in tensors(batch):
         hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         for part in _parts(tensor.detach()):

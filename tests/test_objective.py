@@ -801,7 +801,6 @@ def test_independence_is_tried_and_not_guessed() -> None:
     assert f.independent((x, y[:3])) is None
 
 
-# Fails: the trial swallows the error that would tell that the graph is needed.
 def test_independence_may_be_asked_first_of_a_loss_that_differentiates_inside() -> None:
     f = objective(as_task(model=_smooth, data=classifier(20).data, loss=_forces))
     g = objective(as_task(model=_smooth, data=classifier(20).data, loss=_forces))

@@ -119,7 +119,6 @@ def _narrow(model: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         (Remembering, "keeps state from one call to the next"),
         (Writing, r"writes to the batch \(an operation in place\)"),
         (Counting, r"the buffer 'seen' is written in eval mode \(BatchNorm with live statistics"),
-        # Fails: a replaced buffer lasts for a whole pass; each call of values() starts anew.
         (Replacing, r"keeps state from one call to the next|buffer 'seen' is written in eval"),
         (LiveNorm, r"the buffer '1\.\w+' is written in eval mode"),
     ],
