@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from . import check, demo, init, plot, show, surface
-from .options import command
+from .command import register
 
 app = typer.Typer(
     name="landscape",
@@ -47,4 +47,4 @@ for function in (
     show.show,
     plot.plot,
 ):
-    command(app, function)
+    register(app, function)

@@ -12,8 +12,9 @@ from torch import Tensor
 from landscape import batchnorm, directions
 from landscape.results import Surface
 
-from .options import Directions, SetUp, one_of
+from .options import Directions, SetUp
 from .problem import OtherPoint, Problem, other_point
+from .values import one_of
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Frame:
     """Directions with what the picture and the file say of them.
 
     Attributes:
+        what: the picture's title, without the split.
         directions: one or two vectors (P,).
         labels: of the axes.
         config: what determines the directions.
         markers: checkpoints on the plane: name, coordinates, loss with their own buffers.
     """
 
+    what: str
     directions: tuple[Tensor, ...]
     labels: tuple[str, ...]
     config: dict[str, Any]
@@ -39,7 +42,7 @@ class Frame:
         at = at.reshape(-1, len(self.directions))
         return dataclasses.replace(
             result,
-            title=f"Loss {result.kind} of {problem.name}{split}",
+            title=f"{self.what}{split}",
             alpha_label=self.labels[0],
             beta_label=self.labels[-1],
             marker_names=tuple(name for name, _, _ in self.markers),
@@ -79,6 +82,7 @@ def build(problem: Problem, setup: SetUp, options: Directions, count: int) -> Fr
         scaled = "unscaled" if rule == "none" else f"{rule}-normalised"
         labels.append(f"{scaled} random direction {len(vectors)}")
     return Frame(
+        what=_title(problem.name, [other.name for other in others], count),
         directions=tuple(vectors),
         labels=tuple(labels),
         config={
@@ -90,6 +94,13 @@ def build(problem: Problem, setup: SetUp, options: Directions, count: int) -> Fr
         },
         markers=_markers(problem, others, count),
     )
+
+
+def _title(name: str, others: list[str], count: int) -> str:
+    """What is drawn, in words."""
+    if not others:
+        return f"Loss {'line' if count == 1 else 'surface'} of {name}"
+    return f"Loss on the {'line' if count == 1 else 'plane'} through {', '.join([name, *others])}"
 
 
 def _markers(

@@ -1,25 +1,16 @@
-"""Options that several commands share, and how a command gets them.
+"""Options that several commands share.
 
-A command takes a parameter annotated with one of the dataclasses below; `command` spreads its
-fields into the command line and gives the function the dataclass again.
+A command takes a parameter annotated with one of the dataclasses below; `command.register`
+spreads its fields into the command line and gives the function the dataclass again.
 """
 
-import contextlib
-import dataclasses
 import functools
-import inspect
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 from typer import Option
-
-from landscape.errors import UserError
 
 _network = functools.partial(Option, rich_help_panel="Network and data")
 _file = functools.partial(Option, rich_help_panel="Checkpoint")
@@ -246,146 +237,3 @@ class Output:
     ] = None
     json: Json = False
     quiet: Quiet = False
-
-
-def command(app: typer.Typer, function: Callable[..., None]) -> None:
-    """Register `function`, its dataclass parameters spread out, mistakes turned into exit codes."""
-    hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, Any] = {n: t for n, t in hints.items() if dataclasses.is_dataclass(t)}
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in groups:
-            parameters += _spread(groups[parameter.name])
-        else:
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters.append(inspect.Parameter("debug", keyword, default=False, annotation=Debug))
-
-    @functools.wraps(function)
-    def run(**values: Any) -> None:
-        debug = values.pop("debug")
-        arguments = {n: v for n, v in values.items() if n in hints}
-        for name, group in groups.items():
-            arguments[name] = group(**{f.name: values[f.name] for f in dataclasses.fields(group)})
-        with _exit_codes(debug):
-            function(**arguments)
-
-    signature = inspect.Signature([p.replace(kind=keyword) for p in parameters])
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name=function.__name__)(run)
-
-
-def _spread(group: Any) -> list[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            f.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=[] if f.default is dataclasses.MISSING else f.default,
-            annotation=hints[f.name],
-        )
-        for f in dataclasses.fields(group)
-    ]
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled like an interrupt with another exit code."""
-
-
-@contextlib.contextmanager
-def _exit_codes(debug: bool) -> Iterator[None]:
-    """One sentence and the right exit code for every way a command can end badly."""
-
-    def terminate(*_: Any) -> None:
-        raise Terminated
-
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except (UserError, OSError, MemoryError) as error:
-        if debug:
-            raise
-        _fail(_sentence(error), 1)
-    except Terminated as stop:
-        _fail(": ".join(["terminated", *map(str, stop.args)]), 143)
-    except KeyboardInterrupt as stop:
-        _fail(": ".join(["interrupted", *map(str, stop.args)]), 130)
-    except (typer.BadParameter, typer.Exit, typer.Abort):
-        raise
-    except Exception as error:
-        if debug:
-            raise
-        _fail(f"unexpected {_sentence(error)}; --debug shows the traceback", 1)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has gone; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return "the reader of the output went away"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, MemoryError):
-        return "out of memory: use a smaller --batch-size or fewer --examples"
-    return f"{type(error).__name__}: {error}"
-
-
-def _fail(text: str, code: int) -> None:
-    from rich.console import Console
-
-    Console(stderr=True).print(
-        f"[bold red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True
-    )
-    raise typer.Exit(code)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def number_range(text: str, option: str) -> tuple[float, float]:
-    """`"-1,1"` as two finite numbers, the first below the second."""
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        low = high = float("nan")
-    if not (abs(low) < float("inf") and abs(high) < float("inf") and low < high):
-        raise typer.BadParameter(f"{text!r} is not A,B with finite A < B", param_hint=option)
-    return low, high
-
-
-def grid_size(text: str, option: str) -> tuple[int, int]:
-    """`"51x41"` as two counts of at least 2; `"51"` means both."""
-    parts = text.lower().split("x")
-    counts = [int(part) if part.strip().isdecimal() else 0 for part in parts]
-    if len(counts) > 2 or min(counts) < 2:
-        raise typer.BadParameter(f"{text!r} is not NxM with both at least 2", param_hint=option)
-    return counts[0], counts[-1]
-
-
-def duration(text: str | None, option: str) -> float | None:
-    """`"90s"`, `"10m"`, `"2h"` or `"90"` in seconds."""
-    if text is None:
-        return None
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
-    try:
-        seconds = float(text[:-1]) * unit if unit else float(text)
-    except ValueError:
-        seconds = float("nan")
-    if not 0 < seconds < float("inf"):
-        raise typer.BadParameter(f"{text!r} is no duration such as 90s, 10m, 2h", param_hint=option)
-    return seconds
-
-
-def one_of(value: str, options: tuple[str, ...], option: str) -> str:
-    """`value` if it is one of `options`."""
-    if value not in options:
-        raise typer.BadParameter(f"{value!r} is none of {', '.join(options)}", param_hint=option)
-    return value

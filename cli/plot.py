@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from .options import number, one_of
+from .options import number
+from .values import one_of
 
 if TYPE_CHECKING:
     from landscape.results import Surface

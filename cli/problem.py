@@ -17,8 +17,9 @@ from landscape.objective import Objective
 from landscape.task import Task, find, parse_settings, project_table
 from landscape.task import load as load_task
 
-from .options import SetUp, one_of
+from .options import SetUp
 from .provenance import file_digest, versions
+from .values import one_of
 
 Report = Callable[[str, str], None]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -19,12 +19,12 @@ from landscape.journal import Journal
 from landscape.results import Surface
 
 from . import provenance
-from .options import Output, duration
+from .options import Output
 from .plot import common_limits
 from .problem import Problem
 from .show import sentences
+from .values import duration
 
-PICTURES = (".png", ".svg", ".pdf")
 SNAPSHOT_SECONDS = 30.0  # between partial results, so that a long run can be looked at
 
 
@@ -221,7 +221,7 @@ def _refuse_place(option: str, path: Path, taken: set[Path]) -> None:
             f"{str(path)!r} would be written over another file of this run: choose other names "
             "with -o FILE.h5 and --plot FILE.png"
         )
-    if option == "--plot" and path.suffix.lower() not in PICTURES:
+    if option == "--plot" and path.suffix.lower() not in plot.FORMATS:
         raise UserError(
-            f"cannot draw {str(path)!r}: the suffix has to be one of {', '.join(PICTURES)}"
+            f"cannot draw {str(path)!r}: the suffix has to be one of {', '.join(plot.FORMATS)}"
         )

@@ -81,7 +81,7 @@ def sentences(result: "Surface") -> list[str]:
         strict=True,
     ):
         at = f"alpha {a:g}" + ("" if result.marker_beta is None else f", beta {b:g}")
-        lines.append(f"{name}: loss {loss:.4g} with its own buffers, at {at}")
+        lines.append(f"{name}: loss {loss:.4g} with its own BatchNorm statistics, at {at}")
     return lines
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Option
 
-from .options import CheckpointArgument, Directions, Output, SetUp, grid_size, number_range
+from .options import CheckpointArgument, Directions, Output, SetUp
+from .values import grid_size, number_range
 
 if TYPE_CHECKING:
     from landscape.results import Array, Surface

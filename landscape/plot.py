@@ -27,7 +27,7 @@ _STYLE: Any = {
     "pdf.fonttype": 42,  # conferences refuse Type 3 fonts
 }
 # No dates and no versions, so that equal records give equal files.
-_FORMATS: dict[str, dict[str, Any]] = {
+FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -86,12 +86,12 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        raise UserError(f"cannot draw '{path}': the suffix has to be one of {', '.join(_FORMATS)}")
+    if suffix not in FORMATS:
+        raise UserError(f"cannot draw '{path}': the suffix has to be one of {', '.join(FORMATS)}")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with matplotlib.rc_context(_STYLE), part.open("wb") as file:
-            figure.savefig(file, format=suffix[1:], dpi=200, metadata=_FORMATS[suffix])
+            figure.savefig(file, format=suffix[1:], dpi=200, metadata=FORMATS[suffix])
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

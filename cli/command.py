@@ -1,0 +1,119 @@
+"""How a function becomes a command, and how a command ends."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, get_type_hints
+
+import typer
+
+from landscape.errors import UserError
+
+from .options import Debug
+
+
+def register(app: typer.Typer, function: Callable[..., None]) -> None:
+    """Register `function`, its dataclass parameters spread out, mistakes turned into exit codes."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {n: t for n, t in hints.items() if dataclasses.is_dataclass(t)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in groups:
+            parameters += _spread(groups[parameter.name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters.append(inspect.Parameter("debug", keyword, default=False, annotation=Debug))
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        debug = values.pop("debug")
+        arguments = {n: v for n, v in values.items() if n in hints}
+        for name, group in groups.items():
+            arguments[name] = group(**{f.name: values[f.name] for f in dataclasses.fields(group)})
+        with _exit_codes(debug):
+            function(**arguments)
+
+    signature = inspect.Signature([p.replace(kind=keyword) for p in parameters])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(name=function.__name__)(run)
+
+
+def _spread(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            f.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=[] if f.default is dataclasses.MISSING else f.default,
+            annotation=hints[f.name],
+        )
+        for f in dataclasses.fields(group)
+    ]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled like an interrupt with another exit code."""
+
+
+@contextlib.contextmanager
+def _exit_codes(debug: bool) -> Iterator[None]:
+    """One sentence and the right exit code for every way a command can end badly."""
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except (UserError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        _fail(_sentence(error), 1)
+    except Terminated as stop:
+        _fail(": ".join(["terminated", *map(str, stop.args)]), 143)
+    except KeyboardInterrupt as stop:
+        _fail(": ".join(["interrupted", *map(str, stop.args)]), 130)
+    except (typer.BadParameter, typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"unexpected {_sentence(error)}; --debug shows the traceback", 1)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has gone; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "the reader of the output went away"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "out of memory: use a smaller --batch-size or fewer --examples"
+    return f"{type(error).__name__}: {error}"
+
+
+def _fail(text: str, code: int) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(
+        f"[bold red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True
+    )
+    raise typer.Exit(code)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

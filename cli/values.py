@@ -1,0 +1,47 @@
+"""Values that options are written in: ranges, sizes, durations, names.
+
+A mistake is `typer.BadParameter`, which ends the command with exit code 2.
+"""
+
+import typer
+
+
+def number_range(text: str, option: str) -> tuple[float, float]:
+    """`"-1,1"` as two finite numbers, the first below the second."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = float("nan")
+    if not (abs(low) < float("inf") and abs(high) < float("inf") and low < high):
+        raise typer.BadParameter(f"{text!r} is not A,B with finite A < B", param_hint=option)
+    return low, high
+
+
+def grid_size(text: str, option: str) -> tuple[int, int]:
+    """`"51x41"` as two counts of at least 2; `"51"` means both."""
+    parts = text.lower().split("x")
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in parts]
+    if len(counts) > 2 or min(counts) < 2:
+        raise typer.BadParameter(f"{text!r} is not NxM with both at least 2", param_hint=option)
+    return counts[0], counts[-1]
+
+
+def duration(text: str | None, option: str) -> float | None:
+    """`"90s"`, `"10m"`, `"2h"` or `"90"` in seconds."""
+    if text is None:
+        return None
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
+    try:
+        seconds = float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        seconds = float("nan")
+    if not 0 < seconds < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no duration such as 90s, 10m, 2h", param_hint=option)
+    return seconds
+
+
+def one_of(value: str, options: tuple[str, ...], option: str) -> str:
+    """`value` if it is one of `options`."""
+    if value not in options:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(options)}", param_hint=option)
+    return value
