@@ -1,7 +1,8 @@
 """One 51x51 surface: this tool, loss-landscapes 3.0.6, and a naive loop, in one run.
 
 For the demo's network and for an MLP on digits: evaluations, seconds, cells per second and the
-error against every cell evaluated. Ratios are what counts; three minutes on two cores:
+error against every cell evaluated. All of them run with the settings of the process that the
+command line makes. Ratios are what counts; two minutes on two cores:
 
     pip install '.[bench]'
     python benchmarks/surface.py
@@ -23,11 +24,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from landscape import directions, nested, surface
 from landscape.cli import demo_task
+from landscape.cli.process import keep_freed_memory
 
 SIDE = 51
 
 
 def main() -> None:
+    keep_freed_memory()
     for name in ("CNN with BatchNorm", "MLP, ReLU"):
         print(f"\n{name}, 1347 examples, {SIDE}x{SIDE} cells, {torch.get_num_threads()} threads")
         race(trained(NETWORKS[name]))

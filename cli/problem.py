@@ -98,6 +98,7 @@ def load(
     Raises:
         UserError: nothing here can be evaluated.
     """
+    keep_freed_memory()
     dtype = DTYPES[one_of(setup.dtype, tuple(DTYPES), "--dtype")]
     device = choose_device(setup.device, dtype)
     selection = _selection(setup)

@@ -26,6 +26,7 @@ from landscape import tree
 from landscape.errors import UserError
 
 DEFAULT_BATCH_SIZE = 512
+SMALL_BATCH = 2**17  # numbers: tensors of small examples are cut no finer than this
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _opened(
     if isinstance(source, DataLoader):
         return _from_loader(source, selection), True
     if isinstance(source, Tensor | np.ndarray) or _are_columns(source):
-        return _from_columns(source, batch_size or DEFAULT_BATCH_SIZE, selection), False
+        return _from_columns(source, batch_size, selection), False
     if isinstance(source, IterableDataset):
         return _from_stream(source, batch_size or DEFAULT_BATCH_SIZE, selection), False
     plain = isinstance(source, list | tuple | Mapping | Iterator)
@@ -189,9 +190,12 @@ def _are_columns(source: Any) -> bool:
     return len({c.shape[0] for c in columns}) == 1
 
 
-def _from_columns(source: Any, batch_size: int, selection: Selection) -> Iterator[Any]:
-    first = source if isinstance(source, Tensor | np.ndarray) else tree.tensors(source)[0]
-    length = first.shape[0]
+def _from_columns(source: Any, batch_size: int | None, selection: Selection) -> Iterator[Any]:
+    columns = tree.tensors(source)
+    length = columns[0].shape[0]
+    if batch_size is None:
+        numbers = sum(column[:1].numel() for column in columns)
+        batch_size = max(DEFAULT_BATCH_SIZE, SMALL_BATCH // max(numbers, 1))
     indices = selection.indices(length)
     if indices is not None:
         source, length = tree.rows(source, torch.tensor(indices)), len(indices)
