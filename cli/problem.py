@@ -18,6 +18,7 @@ from landscape.task import Task, find, parse_settings, project_table
 from landscape.task import load as load_task
 
 from .options import SetUp
+from .process import keep_freed_memory
 from .provenance import file_digest, versions
 from .values import one_of
 
