@@ -60,19 +60,15 @@ def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
     from landscape import batchnorm
 
     objective, space = problem.objective, problem.objective.space
-    matrices = [s.numel() for s in space.shapes if len(s) >= 2]
-    report(
-        "random directions",
-        f"move {sum(matrices):,} in {len(matrices)} tensors of 2 or more "
-        f"dimensions; {space.size - sum(matrices):,} in 1-D tensors stay (--include-1d)",
-    )
-    frozen = [n for n, p in objective.net.named_parameters() if n not in space.names]
-    if frozen:
-        report(
-            "held still",
-            f"{len(frozen)} parameters: {', '.join(frozen[:4])}"
-            + (", ..." if len(frozen) > 4 else ""),
-        )
+    shapes = dict(zip(space.names, space.shapes, strict=True))
+    matrices = {name: shape for name, shape in shapes.items() if len(shape) >= 2}
+    moving = sum(shape.numel() for shape in matrices.values())
+    report("random directions", f"move {moving:,} in {_some(list(matrices))}")
+    if vectors := [name for name in shapes if name not in matrices]:
+        still = f"{space.size - moving:,} in {_some(vectors)} (1-D; --include-1d moves them)"
+        report("and leave", still)
+    if frozen := [n for n, p in objective.net.named_parameters() if n not in space.names]:
+        report("never move", f"{_some(frozen)}, which are frozen")
     norms = len(batchnorm.modules(objective.net))
     dropouts = sum(isinstance(m, nn.modules.dropout._DropoutNd) for m in objective.net.modules())
     report(
@@ -111,6 +107,12 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
         f"about {81 * forward:.2g} to {289 * forward:.2g} s, {2601 * forward:.2g} s with --exact",
     )
     report("landscape line", f"about {9 * forward:.2g} to {251 * forward:.2g} s")
+
+
+def _some(names: list[str]) -> str:
+    """A count of tensors, and the first few by name."""
+    rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return f"{len(names)} tensors: {', '.join(names[:6])}{rest}"
 
 
 def _reduction(shape: tuple[int, ...]) -> str:

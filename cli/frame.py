@@ -42,6 +42,7 @@ class Frame:
         at = at.reshape(-1, len(self.directions))
         return dataclasses.replace(
             result,
+            l2=problem.objective.l2,
             title=f"{self.what}{split}",
             alpha_label=self.labels[0],
             beta_label=self.labels[-1],

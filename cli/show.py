@@ -64,6 +64,8 @@ def sentences(result: "Surface") -> list[str]:
         lines.append(f"{name}: {_at_centre(summary, name)}{_extent(quantity)}")
     done, cells = summary["evaluations"], summary["cells"]
     lines.append(f"evaluations: {done} for {cells} cells; {error_statement(result.loss)}")
+    decay = f"{result.l2:g}/2 |theta|^2 is" if result.l2 else "weight decay is not"
+    lines.append(f"regularisation: {decay} part of the loss (--l2)")
     if summary["non_finite_points"]:
         lines.append(f"not finite: the loss at {summary['non_finite_points']} points")
     if not result.complete:
@@ -81,7 +83,7 @@ def sentences(result: "Surface") -> list[str]:
         strict=True,
     ):
         at = f"alpha {a:g}" + ("" if result.marker_beta is None else f", beta {b:g}")
-        lines.append(f"{name}: loss {loss:.4g} with its own BatchNorm statistics, at {at}")
+        lines.append(f"{name}: loss {loss:.4g} evaluated by itself, at {at}")
     return lines
 
 
@@ -106,9 +108,8 @@ def error_statement(quantity: "Quantity") -> str:
         return "every cell evaluated"
     if quantity.error_basis == "unknown":
         return "no error estimate yet"
-    share = quantity.error_of_log_range if quantity.log else quantity.error_of_range
-    of = "log range" if quantity.log else "range"
-    return (
-        f"estimated error {100 * share:.2g} % of the {of}, {100 * quantity.error_relative:.2g} % "
-        f"pointwise ({quantity.error_basis})"
-    )
+    shares = [(quantity.error_of_range, "of the range"), (quantity.error_relative, "pointwise")]
+    if quantity.log:
+        shares.insert(0, (quantity.error_of_log_range, "of the log range"))
+    errors = ", ".join(f"{100 * share:.2g} % {of}" for share, of in shares)
+    return f"estimated error {errors} ({quantity.error_basis})"

@@ -40,7 +40,7 @@ def picture(result: Surface, name: str, log: bool, limits: Limits) -> Figure:
         if key == "loss" and result.marker_loss.size:
             x, y = result.marker_alpha[inside], result.marker_loss[inside]
             axes.plot(
-                x, y, "D", label="checkpoint, own BatchNorm statistics", **{**SPOT, "markersize": 4}
+                x, y, "D", label="checkpoint, evaluated by itself", **{**SPOT, "markersize": 4}
             )
         axes.set_ylim(*(limits if key == name else free))
         if own:

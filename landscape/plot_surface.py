@@ -195,8 +195,8 @@ def _stage(axes: Any, scale: Scale) -> Axes:
     for axis in ("x", "y"):
         axes.locator_params(axis=axis, nbins=5)
     axes.set_box_aspect((1, 1, 0.72), zoom=1.02)
-    axes.view_init(elev=35, azim=-55)
-    axes.set_position((0.0, 0.12, 0.78, 0.78))
+    axes.view_init(elev=46, azim=-55)
+    axes.set_position((0.0, 0.13, 0.8, 0.78))
     side: Axes = axes.figure.add_axes((0.87, 0.25, 0.02, 0.45))
     return side
 

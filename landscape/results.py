@@ -79,6 +79,7 @@ class Surface:
     tolerance: float  # asked for, of the range; 0 for exact
     converged: bool  # the stated error of the loss is within the tolerance
     complete: bool  # False: interrupted; the same command goes on
+    l2: float = 0.0  # X/2 |theta|^2 is part of the loss; 0: weight decay is not
     title: str = ""
     alpha_label: str = "direction 1"  # for the axis
     beta_label: str = "direction 2"
@@ -119,6 +120,7 @@ class Surface:
             "method": self.method,
             "converged": self.converged,
             "tolerance": self.tolerance,
+            "l2": self.l2,
             "loss_min": float(known.min()) if known.size else None,
             "loss_max": float(known.max()) if known.size else None,
             "error_of_range": loss.error_of_range,

@@ -489,7 +489,7 @@ def test_checkpoints_on_a_line_are_vertical_lines_with_their_own_losses():
         assert axes.get_xlim()[1] < 2
     assert {"a.pt", "b.pt"} <= set(texts(figure))
     assert "out of sight" not in texts(figure)
-    own = labelled(figure.axes[0], "checkpoint, own BatchNorm statistics").get_xydata()
+    own = labelled(figure.axes[0], "checkpoint, evaluated by itself").get_xydata()
     assert own[0].tolist() == [0, 2]
 
 
