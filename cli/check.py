@@ -68,7 +68,7 @@ def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
         still = f"{space.size - moving:,} in {_some(vectors)} (1-D; --include-1d moves them)"
         report("and leave", still)
     if frozen := [n for n, p in objective.net.named_parameters() if n not in space.names]:
-        report("never move", f"{_some(frozen)}, which are frozen")
+        report("frozen", _some(frozen))
     norms = len(batchnorm.modules(objective.net))
     dropouts = sum(isinstance(m, nn.modules.dropout._DropoutNd) for m in objective.net.modules())
     report(
@@ -112,7 +112,9 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
 def _some(names: list[str]) -> str:
     """A count of tensors, and the first few by name."""
     rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return f"{len(names)} tensors: {', '.join(names[:6])}{rest}"
+    return (
+        f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'}: {', '.join(names[:6])}{rest}"
+    )
 
 
 def _reduction(shape: tuple[int, ...]) -> str:

@@ -29,7 +29,9 @@ def test_everything_that_the_issue_promises_is_in_the_table(terminal):
     matrices = sum(p.numel() for p in net.parameters() if p.ndim > 1)
     assert table["parameters"] == f"{count:,} in 6 tensors"
     assert f"move {matrices:,} in 2 tensors" in table["random directions"]
-    assert f"{count - matrices:,} in 1-D tensors stay (--include-1d)" in table["random directions"]
+    still = f"{count - matrices:,} in 4 tensors: 1.bias, "
+    assert table["and leave"].startswith(still), table["and leave"]
+    assert table["and leave"].endswith("(1-D; --include-1d moves them)")
     assert table["batches"].startswith("1, cut here")
     assert table["examples"] == "96"
     assert re.fullmatch(r"\d\.\d+ \+- 0\.\d+ \(standard error\)", table["loss"])
@@ -91,7 +93,7 @@ def test_frozen_parameters_and_dropout_are_counted(terminal):
     torch.save(renamed, terminal.folder / "deeper.pt")
     table = rows(terminal.run("check", "deeper.pt", "--task", task))
     assert "1 dropout (off)" in table["BatchNorm, dropout"]
-    assert table["held still"] == "1 parameters: 1.weight"
+    assert table["frozen"] == "1 tensor: 1.weight"
 
 
 def test_coupled_examples_are_found_where_the_task_makes_the_batches(terminal):
