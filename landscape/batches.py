@@ -1,7 +1,6 @@
 """Whatever a task calls data, as a finite sequence of batches, the same at every pass."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +22,7 @@ from torch.utils.data import (
 )
 
 from landscape import tree
+from landscape.device import free_memory
 from landscape.errors import UserError
 
 DEFAULT_BATCH_SIZE = 512
@@ -85,7 +85,7 @@ class Batches:
         self._selection = selection or Selection()
         self._dtype = dtype
         self._device = torch.device(device)
-        self._memory = _free_memory(self._device) // 4 if memory is None else memory
+        self._memory = free_memory(self._device) // 4 if memory is None else memory
         self._source: Any = None
         self._kept: list[Any] | None = None
         self.ready = False
@@ -142,15 +142,6 @@ class Batches:
 
     def _place(self, batch: Any) -> Any:
         return tree.move(batch, self._device, self._dtype)
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
 
 
 def _opened(

@@ -5,7 +5,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-from landscape.space import WeightSpace, accumulator
+from landscape.device import accumulator
+from landscape.space import WeightSpace
 
 NORMALISATIONS = ("filter", "layer", "none")
 

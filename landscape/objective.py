@@ -1,20 +1,22 @@
 """The empirical risk of a task as a function of one flat vector."""
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from landscape import batchnorm, tree
+from landscape import batchnorm, products, tree
+from landscape.device import accumulator
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample, estimate, join
 from landscape.evaluation import Evaluation
-from landscape.modes import evaluating, twice_differentiable
-from landscape.space import WeightSpace, accumulator
+from landscape.modes import evaluating
+from landscape.space import WeightSpace
 from landscape.task import Task
 
-Matvec = Callable[[Tensor], Tensor]
 Tensors = Mapping[str, Tensor]
 T = TypeVar("T")
 
@@ -91,23 +93,69 @@ class Objective:
 
     def gradient(self, theta: Tensor) -> Tensor:
         """Gradient (P,) of the mean loss at `theta` (P,); costs one pass forward and back."""
-        return self._derivative(theta, _grad, of_penalty=theta)
 
-    def hessian(self, theta: Tensor) -> Matvec:
-        """The product with the Hessian of the mean loss at `theta`, reverse over reverse."""
+        def part(_: int, loss: PerExample, leaves: Tensors) -> Tensors:
+            return products.gradients(loss.total.sum(), leaves)
 
-        def product(v: Tensor) -> Tensor:
-            pieces = self.space.unravel(v)
+        out, sums = self.accumulate(theta, part)
+        # The loss is looked at, not its derivative, which padding may leave finite.
+        if self._unmasked(sums):
+            out, sums = self.accumulate(theta, part)
+        return self.penalised(out.div_(sums[1].to(out.dtype)), theta)
 
-            def along(loss: Tensor, leaves: Tensors) -> Tensors:
-                gradients = _grad(loss, leaves, create_graph=True)
-                slope = sum(((gradients[n] * pieces[n]).sum() for n in leaves), loss.new_zeros(()))
-                return _grad(slope, leaves) if slope.requires_grad else {}
+    def hessian(self, theta: Tensor, *, memory: int | None = None) -> products.Matvec:
+        """The product with the Hessian of the mean loss at `theta`: see `products.Hessian`."""
+        return products.Hessian(self, theta, memory=memory)
 
-            with twice_differentiable():
-                return self._derivative(theta, along, of_penalty=v)
+    def accumulate(
+        self,
+        theta: Tensor,
+        part: Callable[[int, PerExample, Tensors], Tensors],
+        *,
+        first: int = 0,
+        last: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Sum over the batches of a derivative of their losses, and the weight of the sum.
 
-        return product
+        Args:
+            theta: (P,) the point; its pieces are the leaves of the graph.
+            part: given the index of a batch, the losses of (a part of) its examples and the
+                leaves, returns the derivative by name.
+            first: the batch to begin with.
+            last: the batch to end before; None for all.
+
+        Returns:
+            The sum (P,), and the total and the weight (2,) of the losses it came from.
+            Statistics that move with the weights are no weights: along them it is 0.
+        """
+        out = torch.zeros_like(theta)
+        views = self.space.unravel(out)
+        sums = torch.zeros(2, dtype=accumulator(theta.device), device=theta.device)
+        moving = {name: t.detach() for name, t in self._tensors(theta).items()}
+        leaves = {n: moving[n].requires_grad_() for n in views if n not in self.space.buffers}
+
+        def work() -> None:
+            numbered = enumerate(self._masked_batches())
+            for index, (batch, mask) in itertools.islice(numbered, first, last):
+                self.evaluation.each(batch, functools.partial(add, index), mask=mask)
+
+        def add(index: int, found: dict[str, PerExample]) -> None:
+            loss = found["loss"]
+            for name, piece in part(index, loss, leaves).items():
+                views[name].add_(piece)
+            sums.add_(torch.stack([loss.total.detach().sum(), loss.weight.sum()]).to(sums))
+
+        with evaluating(self.net), torch.enable_grad():
+            self.evaluation.within(moving, work)
+        return out, sums
+
+    def penalised(self, derivative: Tensor, of_penalty: Tensor) -> Tensor:
+        """`derivative` (P,) with that of the penalty added, which is l2 times `of_penalty`."""
+        if self.l2:
+            views, penalty = self.space.unravel(derivative), self.space.unravel(of_penalty)
+            for name in set(views) - self.space.buffers:
+                views[name].add_(penalty[name].detach(), alpha=self.l2)
+        return derivative
 
     def constants(self) -> dict[str, Tensor]:
         """Parameters and buffers that do not move, in the dtype and on the device of theta."""
@@ -229,46 +277,6 @@ class Objective:
 
         return self._evaluated(tensors, work)
 
-    def _derivative(
-        self,
-        theta: Tensor,
-        differentiate: Callable[[Tensor, Tensors], Tensors],
-        *,
-        of_penalty: Tensor,
-    ) -> Tensor:
-        """A derivative of the mean loss: `differentiate` of each part's sum, over the weight.
-
-        `of_penalty` is the same derivative of |theta|^2 / 2. Statistics that move with the
-        weights are no weights: along them the derivative is 0.
-        """
-        out = torch.zeros_like(theta)
-        views = self.space.unravel(out)
-        sums = torch.zeros(2, dtype=accumulator(theta.device), device=theta.device)
-        moving = {name: t.detach() for name, t in self._tensors(theta).items()}
-        leaves = {n: moving[n].requires_grad_() for n in views if n not in self.space.buffers}
-
-        def add(found: dict[str, PerExample]) -> None:
-            total = found["loss"].total.sum()
-            for name, piece in differentiate(total, leaves).items():
-                views[name].add_(piece)
-            sums.add_(torch.stack([total.detach(), found["loss"].weight.sum()]).to(sums))
-
-        def work() -> None:
-            for batch, mask in self._masked_batches():
-                self.evaluation.each(batch, add, mask=mask)
-
-        with evaluating(self.net), torch.enable_grad():
-            self.evaluation.within(moving, work)
-        # The loss is looked at, not its derivative, which padding may leave finite.
-        if self._unmasked(sums):
-            return self._derivative(theta, differentiate, of_penalty=of_penalty)
-        out /= sums[1].to(out.dtype)
-        if self.l2:
-            penalty = self.space.unravel(of_penalty)
-            for name in leaves:
-                views[name].add_(penalty[name].detach(), alpha=self.l2)
-        return out
-
     def _masked_batches(self) -> Iterator[tuple[Any, Tensor | None]]:
         masks = iter(self._masks or ())
         return ((batch, next(masks, None)) for batch in self.batches)
@@ -294,16 +302,3 @@ class Objective:
 
 def _named(net: nn.Module) -> dict[str, Tensor]:
     return {**dict(net.named_parameters()), **dict(net.named_buffers())}
-
-
-def _grad(loss: Tensor, leaves: Tensors, *, create_graph: bool = False) -> dict[str, Tensor]:
-    """Gradients by name; zero where the loss does not reach a leaf."""
-    if not loss.requires_grad:
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    gradients = torch.autograd.grad(
-        loss, list(leaves.values()), create_graph=create_graph, allow_unused=True
-    )
-    return {
-        name: torch.zeros_like(leaf) if g is None else g
-        for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
-    }

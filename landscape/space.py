@@ -132,8 +132,3 @@ def trainable(
         device=device,
         buffers=frozenset(named_buffers),
     )
-
-
-def accumulator(device: torch.device) -> torch.dtype:
-    """The widest floating type of a device, for sums over many numbers."""
-    return torch.float32 if device.type == "mps" else torch.float64
