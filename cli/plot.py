@@ -9,7 +9,9 @@ from .options import number
 from .values import one_of
 
 if TYPE_CHECKING:
-    from landscape.results import Surface
+    from collections.abc import Sequence
+
+    from landscape.results import Result
 
 
 def plot(
@@ -67,14 +69,17 @@ def plot(
 
 
 def common_limits(
-    results: "list[Surface]", quantity: str = "loss"
+    results: "Sequence[Result]", quantity: str = "loss"
 ) -> tuple[float | None, float | None]:
     """The range that several pictures share; the data of a single one decide for themselves."""
     import numpy as np
 
-    if len(results) < 2:
+    from landscape.results import Surface
+
+    surfaces = [result for result in results if isinstance(result, Surface)]
+    if len(surfaces) < 2:
         return None, None
-    grids = [r.quantities[quantity].grid.ravel() for r in results if quantity in r.quantities]
+    grids = [r.quantities[quantity].grid.ravel() for r in surfaces if quantity in r.quantities]
     values = np.concatenate(grids) if grids else np.empty(0)
     values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if values.size else (None, None)

@@ -16,14 +16,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from landscape import plot, store
 from landscape.errors import UserError
 from landscape.journal import Journal
-from landscape.results import Surface
+from landscape.results import Result
 
 from . import provenance
 from .options import Output
 from .plot import common_limits
 from .problem import Problem
-from .show import sentences
 from .values import duration
+from .words import sentences
 
 SNAPSHOT_SECONDS = 30.0  # between partial results, so that a long run can be looked at
 
@@ -32,7 +32,7 @@ SNAPSHOT_SECONDS = 30.0  # between partial results, so that a long run can be lo
 class Step:
     """One finished piece of an analysis: what the journal keeps and what the bar shows."""
 
-    record: dict[str, Any]
+    record: dict[str, Any] | None  # None: the analysis does not resume
     done: int
     planned: int
     note: str
@@ -49,8 +49,8 @@ class Analysis:
     """
 
     config: Mapping[str, Any]
-    start: Callable[[list[dict[str, Any]]], Generator[Step, None, Surface]]
-    snapshot: Callable[[], Surface | None]
+    start: Callable[[list[dict[str, Any]]], Generator[Step, None, Result]]
+    snapshot: Callable[[], Result | None]
 
 
 class Session:
@@ -62,7 +62,8 @@ class Session:
         self.console = Console(stderr=True, quiet=out.quiet, highlight=False)
         limit = duration(out.time_limit, "--time-limit")
         self.deadline = None if limit is None else time.monotonic() + limit
-        self.results: list[tuple[Path, Surface]] = []
+        self.results: list[tuple[Path, Result]] = []
+        self._goes_on = ""  # what to say of a run that has left a journal
         if len(sources) > 1 and (out.output or out.picture):
             raise UserError("-o and --plot name one file: leave them out for several checkpoints")
         targets = [self.target(source) for source in sources]
@@ -99,7 +100,7 @@ class Session:
             return
         started, clock = time.time(), time.monotonic()
 
-        def save(result: Surface) -> None:
+        def save(result: Result) -> None:
             origin = provenance.record(
                 started, time.monotonic() - clock, problem.circumstances, problem.notes
             )
@@ -117,16 +118,16 @@ class Session:
             if result.complete:
                 journal.remove()
             else:
-                self.tell(f"stopped at the time limit; the same command goes on from {target}")
+                self.tell(f"stopped at the time limit: {target} is kept{self._goes_on}")
         self.results.append((target, result))
 
     def _drive(
         self,
         analysis: Analysis,
         journal: Journal,
-        save: Callable[[Surface], None],
+        save: Callable[[Result], None],
         title: str,
-    ) -> Surface:
+    ) -> Result:
         run = analysis.start(journal.records)
         saved = time.monotonic()
         try:
@@ -135,9 +136,11 @@ class Session:
                     try:
                         step = next(run)
                     except StopIteration as stop:
-                        result: Surface = stop.value
+                        result: Result = stop.value
                         return result
-                    journal.append(step.record)
+                    if step.record is not None:
+                        journal.append(step.record)
+                        self._goes_on = ", and the same command goes on from there"
                     show(step)
                     now = time.monotonic()
                     late = self.deadline is not None and now > self.deadline
@@ -152,7 +155,7 @@ class Session:
         except KeyboardInterrupt as stop:
             if partial := analysis.snapshot():
                 save(partial)
-                stop.args = ("what is done is kept, and the same command goes on from there",)
+                stop.args = (f"what is done is kept{self._goes_on}",)
             raise
 
     @contextlib.contextmanager

@@ -12,11 +12,11 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from landscape import plot_line, plot_surface
+from landscape import plot_line, plot_spectrum, plot_surface
 from landscape.errors import UserError
 from landscape.plot_levels import Limits, scale
 from landscape.plot_text import FONT
-from landscape.results import Surface
+from landscape.results import Result, Spectrum
 
 _STYLE: Any = {
     **{"font.family": [FONT], "font.size": 8, "axes.titlesize": 9, "text.usetex": False},
@@ -35,7 +35,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 
 
 def figure(
-    result: Surface,
+    result: Result,
     *,
     style: str = "contour",
     quantity: str = "loss",
@@ -43,7 +43,9 @@ def figure(
     levels: int | None = None,
     limits: Limits = (None, None),
 ) -> Figure:
-    """The picture of a surface, or of a line with its metrics below.
+    """The picture of a surface, of a line with its metrics below, or of a spectrum.
+
+    A spectrum has one picture: the options are for the other two.
 
     Args:
         result: what was computed; a partial result gives the picture of what there is.
@@ -58,6 +60,11 @@ def figure(
     Raises:
         UserError: the record has no such quantity or style, or cannot be drawn as asked.
     """
+    if isinstance(result, Spectrum):
+        if (style, quantity, log, levels, limits) != ("contour", "loss", None, None, (None, None)):
+            raise UserError("a spectrum has one picture: leave out the options for surfaces")
+        with matplotlib.rc_context(_STYLE):
+            return plot_spectrum.picture(result)
     if quantity not in result.quantities:
         raise UserError(
             f"no quantity '{quantity}' in this result: use {', '.join(result.quantities)}"

@@ -21,10 +21,10 @@ import h5py
 from landscape.codec import as_json, decode, encode, from_text
 from landscape.errors import UserError
 from landscape.journal import differences, other_config, unwritable
-from landscape.results import Surface
+from landscape.results import Result, Spectrum, Surface
 
 FORMAT = 1
-KINDS: dict[str, type[Any]] = {"surface": Surface, "line": Surface}
+KINDS: dict[str, type[Any]] = {"surface": Surface, "line": Surface, "hessian": Spectrum}
 
 # A new format gets a new number and reader; the old reader stays, and so do its files in tests.
 READERS: dict[int, Callable[[type[Any], h5py.File], Any]] = {1: decode}
@@ -46,7 +46,7 @@ class Header:
 
 
 def save(
-    path: str | Path, result: Surface, *, config: Mapping[str, Any], provenance: Mapping[str, Any]
+    path: str | Path, result: Result, *, config: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
     """Write the record to `path` in one step: whatever fails, what stood there is untouched.
 
@@ -74,7 +74,7 @@ def save(
     _replace(Path(os.path.realpath(path)), image + _CLOSING % zlib.crc32(image))  # links stay
 
 
-def load(path: str | Path) -> Surface:
+def load(path: str | Path) -> Result:
     """The record in the file, exactly as it was saved.
 
     Raises:
@@ -87,7 +87,7 @@ def load(path: str | Path) -> Surface:
                 f"{str(path)!r} holds a {header.kind!r}, which this version does not know "
                 f"(it knows {', '.join(KINDS)}): upgrade landscape"
             )
-        record: Surface = READERS[header.format](KINDS[header.kind], file)
+        record: Result = READERS[header.format](KINDS[header.kind], file)
         return record
 
 

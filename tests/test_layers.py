@@ -27,11 +27,13 @@ ARROWS = {
     "modes": "",
     "task": "",
     "nested": "results",
-    "batches": "tree",
+    "device": "",
+    "batches": "device tree",
     "batchnorm": "tree",
-    "directions": "space",
+    "directions": "device space",
     "evaluation": "estimate modes task tree",
-    "objective": "batchnorm estimate evaluation modes space task tree",
+    "products": "device estimate modes tree",
+    "objective": "batchnorm device estimate evaluation modes products space task tree",
     "probe": "batches estimate modes objective tree",
     "surface": "estimate nested objective results",
     "checkpoint_formats": "",
@@ -43,7 +45,8 @@ ARROWS = {
     "plot_text": "results",
     "plot_line": "plot_levels plot_text results",
     "plot_surface": "plot_levels plot_text results",
-    "plot": "plot_levels plot_line plot_surface plot_text results",
+    "plot_spectrum": "plot_text results",
+    "plot": "plot_levels plot_line plot_spectrum plot_surface plot_text results",
 }
 WITHOUT_TORCH = {"results", "journal", "errors", "nested", "codec", "store"} | {
     name for name in ARROWS if name.startswith("plot")
