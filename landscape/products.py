@@ -5,23 +5,45 @@ derivatives (through layer_norm and batch_norm), and fused attention has none.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape import tree
 from landscape.device import free_memory
 from landscape.errors import UserError
 from landscape.estimate import PerExample
 from landscape.modes import twice_differentiable
-
-if TYPE_CHECKING:
-    from landscape.objective import Objective
+from landscape.space import WeightSpace
 
 Matvec = Callable[[Tensor], Tensor]
 Tensors = Mapping[str, Tensor]
+
+
+class Risk(Protocol):
+    """What a product needs of `objective.Objective`."""
+
+    net: nn.Module
+    space: WeightSpace
+    batches: Iterable[Any]
+
+    def losses(self, theta: Tensor) -> PerExample:
+        """Totals and weights (N,) of the examples at a point (P,)."""
+
+    def accumulate(
+        self,
+        theta: Tensor,
+        part: Callable[[int, PerExample, Tensors], Tensors],
+        *,
+        first: int = 0,
+        last: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Sum of a derivative over the batches, and total and weight of their losses."""
+
+    def penalised(self, derivative: Tensor, of_penalty: Tensor) -> Tensor:
+        """The derivative (P,) with that of the penalty added."""
 
 
 class Hessian:
@@ -36,7 +58,7 @@ class Hessian:
         kept: batches whose graph is kept.
     """
 
-    def __init__(self, objective: "Objective", theta: Tensor, *, memory: int | None = None) -> None:
+    def __init__(self, objective: Risk, theta: Tensor, *, memory: int | None = None) -> None:
         """Check the point; nothing is built before the first product.
 
         Args:
@@ -134,7 +156,7 @@ class Hessian:
         return sum(seen.values()) / max(1, examples)
 
 
-def _refuse_non_finite(objective: "Objective", theta: Tensor) -> None:
+def _refuse_non_finite(objective: Risk, theta: Tensor) -> None:
     total = objective.losses(theta).total
     broken = (~total.isfinite()).nonzero().flatten().tolist()
     if broken:

@@ -32,7 +32,7 @@ ARROWS = {
     "batchnorm": "tree",
     "directions": "device space",
     "evaluation": "estimate modes task tree",
-    "products": "device estimate modes tree",
+    "products": "device estimate modes space tree",
     "objective": "batchnorm device estimate evaluation modes products space task tree",
     "probe": "batches estimate modes objective tree",
     "surface": "estimate nested objective results",
