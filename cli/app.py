@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import check, demo, init, plot, show, surface
+from . import check, demo, hessian, init, plot, show, surface
 from .command import register
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ for function in (
     check.check,
     surface.surface,
     surface.line,
+    hessian.hessian,
     show.show,
     plot.plot,
 ):

@@ -34,7 +34,7 @@ class Step:
 
     record: dict[str, Any] | None  # None: the analysis does not resume
     done: int
-    planned: int
+    planned: int | None  # None where it cannot be known
     note: str
 
 

@@ -45,3 +45,14 @@ def one_of(value: str, options: tuple[str, ...], option: str) -> str:
     if value not in options:
         raise typer.BadParameter(f"{value!r} is none of {', '.join(options)}", param_hint=option)
     return value
+
+
+def byte_count(text: str | None, option: str) -> int | None:
+    """`"2G"`, `"500M"`, `"64k"` or a plain number in bytes."""
+    if text is None:
+        return None
+    unit = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}.get(text[-1:].lower())
+    digits = text[:-1] if unit else text
+    if not digits.replace(".", "", 1).isdecimal():
+        raise typer.BadParameter(f"{text!r} is no size such as 2G or 500M", param_hint=option)
+    return int(float(digits) * (unit or 1))

@@ -103,7 +103,7 @@ class Objective:
             out, sums = self.accumulate(theta, part)
         return self.penalised(out.div_(sums[1].to(out.dtype)), theta)
 
-    def hessian(self, theta: Tensor, *, memory: int | None = None) -> products.Matvec:
+    def hessian(self, theta: Tensor, *, memory: int | None = None) -> products.Hessian:
         """The product with the Hessian of the mean loss at `theta`: see `products.Hessian`."""
         return products.Hessian(self, theta, memory=memory)
 

@@ -100,7 +100,9 @@ def test_a_time_limit_stops_cleanly_with_a_result_that_can_be_drawn(terminal, mo
     result = terminal.run(*RUN[:-1], "--time-limit", "1s")
     monkeypatch.undo()
     assert (result.code, result.out) == (0, f"{OUTPUT}\n")
-    assert f"stopped at the time limit: {OUTPUT} is kept, and the same command goes on" in result.err
+    assert (
+        f"stopped at the time limit: {OUTPUT} is kept, and the same command goes on" in result.err
+    )
     assert not load(terminal).complete
     assert (terminal.folder / "ckpt.surface.png").read_bytes().startswith(b"\x89PNG")
     assert "resumed: " in terminal.run(*RUN).err
