@@ -70,7 +70,11 @@ def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
     if frozen := [n for n, p in objective.net.named_parameters() if n not in space.names]:
         report("frozen", _some(frozen))
     norms = len(batchnorm.modules(objective.net))
-    dropouts = sum(isinstance(m, nn.modules.dropout._DropoutNd) for m in objective.net.modules())
+    dropouts = sum(
+        isinstance(m, nn.modules.dropout._DropoutNd) or float(getattr(m, "dropout", 0) or 0) > 0
+        for m in objective.net.modules()
+        if not isinstance(getattr(m, "dropout", 0), nn.Module)
+    )
     report(
         "BatchNorm, dropout",
         f"{norms} with running statistics (used as they are), {dropouts} dropout (off)",
@@ -88,7 +92,8 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
     objective, theta = problem.objective, problem.theta
     estimates, forward = _timed(lambda: objective.evaluate(theta))
     examples = objective.losses(theta)
-    report("examples", f"{int((examples.weight != 0).sum()):,}")
+    counted = examples.weight.sum() if examples.basis == "none" else (examples.weight != 0).sum()
+    report("examples", f"{int(counted):,}")
     value = objective.values(next(iter(problem.batches)))["loss"]
     report("loss of a batch", _reduction(tuple(value.shape)))
     for name, found in estimates.items():

@@ -19,14 +19,16 @@ from .options import Debug
 
 def register(app: typer.Typer, function: Callable[..., None]) -> None:
     """Register `function`, its dataclass parameters spread out, mistakes turned into exit codes."""
-    hints = get_type_hints(function, include_extras=True)
+    # Not get_type_hints: before Python 3.11 it hides the metadata of a parameter that may be None.
+    signature = inspect.signature(function, eval_str=True)
+    hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     groups: dict[str, Any] = {n: t for n, t in hints.items() if dataclasses.is_dataclass(t)}
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in signature.parameters.values():
         if parameter.name in groups:
             parameters += _spread(groups[parameter.name])
         else:
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+            parameters.append(parameter)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters.append(inspect.Parameter("debug", keyword, default=False, annotation=Debug))
 
@@ -39,8 +41,8 @@ def register(app: typer.Typer, function: Callable[..., None]) -> None:
         with _exit_codes(debug):
             function(**arguments)
 
-    signature = inspect.Signature([p.replace(kind=keyword) for p in parameters])
-    run.__signature__ = signature  # type: ignore[attr-defined]
+    spread = inspect.Signature([p.replace(kind=keyword) for p in parameters])
+    run.__signature__ = spread  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name=function.__name__)(run)
 

@@ -1,5 +1,6 @@
 """`landscape plot`: the picture of any result file."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,4 +83,15 @@ def common_limits(
     grids = [r.quantities[quantity].grid.ravel() for r in surfaces if quantity in r.quantities]
     values = np.concatenate(grids) if grids else np.empty(0)
     values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if values.size else (None, None)
+    if not values.size:
+        return None, None
+    return _rounded(float(values.min()), -1), _rounded(float(values.max()), 1)
+
+
+def _rounded(value: float, away: int) -> float:
+    """`value` at two digits, downwards or upwards: the end of a scale that people read."""
+    if value == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+    steps = math.floor(value / unit) if away < 0 else math.ceil(value / unit)
+    return float(f"{steps * unit:.2g}")

@@ -27,8 +27,14 @@ def record(
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide numbers."""
-    names = ("landscape-toolkit", "torch", "numpy", "scipy", "h5py")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    import torch
+
+    names = ("landscape-toolkit", "numpy", "scipy", "h5py")
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,  # with the build, which the package's version may leave out
+        **{name: version(name) for name in names},
+    }
 
 
 def file_digest(path: Path) -> str:

@@ -96,6 +96,7 @@ def _run(
             loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
         span = frame.build(loaded, setup, directions, len(axes))
         session.analyse(path, loaded, _analysis(loaded, span, axes, directions))
+        del loaded, span  # before the next checkpoint comes into memory
     session.finish()
 
 

@@ -16,7 +16,9 @@ def _surface(result: Surface) -> list[str]:
     summary = result.summary()
     lines = [f"result: {result.title}"]
     for name, quantity in result.quantities.items():
-        lines.append(f"{name}: {_at_centre(summary, name)}{_extent(quantity)}")
+        facts = f"{_at_centre(summary, name, quantity)}{_extent(quantity)}"
+        error = "" if name == "loss" else f"; {error_statement(quantity)}"
+        lines.append(f"{name}: {facts}{error}")
     done, cells = summary["evaluations"], summary["cells"]
     lines.append(f"evaluations: {done} for {cells} cells; {error_statement(result.loss)}")
     decay = f"{result.l2:g}/2 |theta|^2 is" if result.l2 else "weight decay is not"
@@ -42,12 +44,14 @@ def _surface(result: Surface) -> list[str]:
     return lines
 
 
-def _at_centre(summary: dict[str, Any], name: str) -> str:
+def _at_centre(summary: dict[str, Any], name: str, quantity: Quantity) -> str:
     mean, stderr = summary[f"{name}_at_centre"], summary[f"{name}_at_centre_stderr"]
     if mean is None:
         return ""
-    error = "" if stderr is None else f" +- {stderr:.2g}"
-    return f"{mean:.4g}{error} at the checkpoint, "
+    error = " without a standard error" if stderr is None else f" +- {stderr:.2g}"
+    known = quantity.stderr_basis in ("examples", "none")
+    basis = "" if known else f" ({quantity.stderr_basis})"
+    return f"{mean:.4g}{error}{basis} at the checkpoint, "
 
 
 def _extent(quantity: Quantity) -> str:

@@ -120,9 +120,9 @@ def _gather(total: Tensor, weight: Tensor, groups: Tensor, name: str) -> PerExam
             f"the task's groups(batch) holds {low}: the examples of a batch are counted from 0 "
             "(mask padding with weights, or with NaN in the loss)"
         )
-    out = total.new_zeros(2, high + 1)
-    out.index_add_(1, index, torch.stack([total, weight]))
-    return PerExample(out[0], out[1], EXAMPLES)
+    empty = total.detach().new_zeros(high + 1)
+    # Apart, so that the weights stay without the graph of the totals.
+    return PerExample(empty.index_add(0, index, total), empty.index_add(0, index, weight), EXAMPLES)
 
 
 def join(parts: list[PerExample]) -> PerExample:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from landscape import tree
 from landscape.errors import UserError
 from landscape.estimate import PerExample, per_example
-from landscape.modes import one_forward
+from landscape.modes import one_forward, restoring
 from landscape.task import Task
 
 T = TypeVar("T")
@@ -52,7 +52,8 @@ class Evaluation:
             for name, tensor in tensors.items()
             for alias in self._names.get(name, (name,))
         }
-        result: T = functional_call(self._call, inside, (work,), tie_weights=False)
+        with restoring(self.net):
+            result: T = functional_call(self._call, inside, (work,), tie_weights=False)
         return result
 
     def values(

@@ -52,6 +52,29 @@ def one_forward(net: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def restoring(net: nn.Module) -> Iterator[None]:
+    """Tensors that modules hold as plain attributes are the same objects again afterwards.
+
+    Recurrent modules list their weights there, weight normalisation leaves its result there.
+    """
+    before = [
+        (module, name, list(held) if isinstance(held, list) else held)
+        for module in net.modules()
+        for name, held in vars(module).items()
+        if isinstance(held, Tensor) or (isinstance(held, list) and _has_tensor(held))
+    ]
+    try:
+        yield
+    finally:
+        for module, name, held in before:
+            module.__dict__[name] = held
+
+
+def _has_tensor(items: list[Any]) -> bool:
+    return any(isinstance(item, Tensor) for item in items)
+
+
+@contextlib.contextmanager
 def twice_differentiable(net: nn.Module) -> Iterator[None]:
     """Operations whose fused form has no right or no fast second derivative, in their plain form.
 

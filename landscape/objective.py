@@ -284,20 +284,34 @@ class Objective:
     def _unmasked(self, values: Tensor) -> bool:
         """Whether `values` are NaN because of padding that nobody had masked before.
 
-        Entries of the loss that are NaN at the checkpoint are padding, everywhere; a NaN
+        Entries of examples that are NaN at the checkpoint are padding, everywhere; a NaN
         elsewhere is a loss that is not finite. Looked up once, at the first NaN seen.
         """
         if self._masks is not None or not bool(values.isnan().any()):
             return False
 
         def work() -> list[Tensor | None]:
-            losses = (self.evaluation.values(batch)["loss"].detach() for batch in self.batches)
-            return [~x.isnan() if x.ndim and bool(x.isnan().any()) else None for x in losses]
+            masks: list[Tensor | None] = []
+            for batch in self.batches:
+                broken = self.evaluation.values(batch)["loss"].detach().isnan()
+                if broken.shape == (tree.size(batch),) and self.task.groups is None:
+                    _refuse_examples(broken)
+                masks.append(~broken if broken.ndim and bool(broken.any()) else None)
+            return masks
 
         masks = self._evaluated(self._own(), work)
         found = any(mask is not None for mask in masks)
         self._masks = masks if found else []
         return found
+
+
+def _refuse_examples(broken: Tensor) -> None:
+    """One value per example leaves no room for padding: a NaN among them is a broken example."""
+    if bool(broken.any()):
+        raise UserError(
+            f"the loss of {int(broken.sum())} of the {broken.numel()} examples of a batch is NaN "
+            "at the checkpoint: look at those examples, or leave them out with weights(batch)"
+        )
 
 
 def _named(net: nn.Module) -> dict[str, Tensor]:

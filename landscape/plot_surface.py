@@ -28,7 +28,7 @@ from landscape.plot_text import (
     sheet,
     unit,
 )
-from landscape.results import Array, Surface
+from landscape.results import Array, Status, Surface
 
 _COLOURS = "viridis"
 _HALO = [withStroke(linewidth=2, foreground="white")]
@@ -45,7 +45,8 @@ def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
     size = (6.6, 5.2) if style == "3d" else (5.9, flat)
     picture = sheet(*size, footer(result, name, scale.log))
     axes: Any = picture.add_subplot(projection="3d" if style == "3d" else None)
-    axes.set_title(clean(result.title, 75), x=0.64 if style == "3d" else 0.5)
+    title = result.title if name == "loss" else result.title.replace("Loss", name.capitalize(), 1)
+    axes.set_title(clean(title, 75), x=0.64 if style == "3d" else 0.5)
     axes.set(
         xlabel=axis_label(result.alpha_label, "alpha"), ylabel=axis_label(result.beta_label, "beta")
     )
@@ -91,7 +92,7 @@ def _mesh(
     alpha, beta, grid = ground
     heights, points = scale.heights(grid), scale.heights(result.quantities[name].point)
     finite = np.isfinite(points)
-    if result.complete or np.isfinite(heights).sum() >= finite.sum():
+    if not (result.status == Status.NOT_COMPUTED).any():
         masked = np.ma.masked_invalid(heights.T)
         return () if masked.mask.all() else (alpha, beta, masked)
     assert result.point_beta is not None

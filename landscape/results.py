@@ -135,6 +135,8 @@ class Surface:
             values[f"{name}_at_centre_stderr"] = (
                 None if at is None else float(quantity.point_stderr[at])
             )
+            values[f"{name}_error_of_range"] = quantity.error_of_range
+            values[f"{name}_error_relative"] = quantity.error_relative
         return _json_numbers(values)
 
 

@@ -230,6 +230,8 @@ def _import_file(path: Path) -> Any:
     # Like a script: modules beside the file can be imported, and workers find the task by name.
     if str(path.parent.resolve()) not in sys.path:
         sys.path.insert(0, str(path.parent.resolve()))
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     sys.modules[name] = module
     with blame(f"the task file {path} cannot be imported"):
         spec.loader.exec_module(module)

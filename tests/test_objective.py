@@ -559,9 +559,20 @@ def test_nan_at_the_checkpoint_is_padding_everywhere() -> None:
     )
 
 
+def test_an_example_whose_only_loss_is_nan_at_the_checkpoint_is_refused() -> None:
+    data, of = classifier(20).data(), classifier(20)
+    data[0][[3, 11]] = torch.nan
+    f = objective(as_task(model=mlp, data=lambda: data, loss=of.loss))
+    text = "the loss of 2 of the 20 examples of a batch is NaN at the checkpoint"
+    with pytest.raises(UserError, match=text):
+        f.loss(f.theta())
+    with pytest.raises(UserError, match=text):
+        f.gradient(f.theta())
+
+
 def test_nan_that_appears_away_from_the_checkpoint_is_not_masked() -> None:
     def loss(net: Any, batch: Any) -> Tensor:
-        return torch.sqrt(net.weight[0, 0] + batch[:, 0])  # NaN where the sum is negative
+        return torch.sqrt(net.weight[0, 0] + batch)  # NaN where the sum is negative
 
     def model() -> nn.Module:
         net = nn.Linear(1, 1, bias=False)
