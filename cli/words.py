@@ -1,124 +1,18 @@
 """Results in words: the lines that commands print, `name: fact` each."""
 
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from landscape.results import Result, Spectrum, Surface
 
-from landscape.results import Quantity, Result, Spectrum, Surface
+from . import words_spectrum, words_surface
+
+_WORDS: dict[type, Callable[[Any], list[str]]] = {
+    Surface: words_surface.sentences,
+    Spectrum: words_spectrum.sentences,
+}
 
 
 def sentences(result: Result) -> list[str]:
     """What a person wants to know of a result first, each `name: fact`."""
-    return _spectrum(result) if isinstance(result, Spectrum) else _surface(result)
-
-
-def _surface(result: Surface) -> list[str]:
-    summary = result.summary()
-    lines = [f"result: {result.title}"]
-    for name, quantity in result.quantities.items():
-        facts = f"{_at_centre(summary, name, quantity)}{_extent(quantity)}"
-        error = "" if name == "loss" else f"; {error_statement(quantity)}"
-        lines.append(f"{name}: {facts}{error}")
-    done, cells = summary["evaluations"], summary["cells"]
-    lines.append(f"evaluations: {done} for {cells} cells; {error_statement(result.loss)}")
-    decay = f"{result.l2:g}/2 |theta|^2 is" if result.l2 else "weight decay is not"
-    lines.append(f"regularisation: {decay} part of the loss (--l2)")
-    if summary["non_finite_points"]:
-        lines.append(f"not finite: the loss at {summary['non_finite_points']} points")
-    if not result.complete:
-        lines.append("partial: the run was stopped; the same command goes on")
-    elif not result.converged:
-        lines.append(
-            f"warning: the error is above the tolerance of {100 * result.tolerance:.3g} %; raise "
-            "--max-evaluations, or use --exact"
-        )
-    for name, a, b, loss in zip(
-        result.marker_names,
-        result.marker_alpha,
-        result.marker_alpha if result.marker_beta is None else result.marker_beta,
-        result.marker_loss,
-        strict=True,
-    ):
-        at = f"alpha {a:g}" + ("" if result.marker_beta is None else f", beta {b:g}")
-        lines.append(f"{name}: loss {loss:.4g} evaluated by itself, at {at}")
-    return lines
-
-
-def _at_centre(summary: dict[str, Any], name: str, quantity: Quantity) -> str:
-    mean, stderr = summary[f"{name}_at_centre"], summary[f"{name}_at_centre_stderr"]
-    if mean is None:
-        return ""
-    error = " without a standard error" if stderr is None else f" +- {stderr:.2g}"
-    known = quantity.stderr_basis in ("examples", "none")
-    basis = "" if known else f" ({quantity.stderr_basis})"
-    return f"{mean:.4g}{error}{basis} at the checkpoint, "
-
-
-def _extent(quantity: Quantity) -> str:
-    finite = quantity.grid[np.isfinite(quantity.grid)]
-    return f"{finite.min():.4g} to {finite.max():.4g} on the grid" if finite.size else "no cell yet"
-
-
-def error_statement(quantity: Quantity) -> str:
-    """How far the grid may be from the network, in the words of every output."""
-    if quantity.error_basis == "none":
-        return "every cell evaluated"
-    if quantity.error_basis == "unknown":
-        return "no error estimate yet"
-    shares = [(quantity.error_of_range, "of the range"), (quantity.error_relative, "pointwise")]
-    if quantity.log:
-        shares.insert(0, (quantity.error_of_log_range, "of the log range"))
-    errors = ", ".join(f"{100 * share:.2g} % {of}" for share, of in shares)
-    return f"estimated error {errors} ({quantity.error_basis})"
-
-
-def _spectrum(result: Spectrum) -> list[str]:
-    loss = f"{result.loss:.4g} +- {result.loss_stderr:.2g}"
-    lines = [
-        f"result: {result.title}",
-        f"loss: {loss}, gradient norm {result.gradient_norm:.3g}",
-    ]
-    rows = zip(
-        result.eigenvalue,
-        result.end,
-        result.residual,
-        result.eigenvalue_error,
-        result.eigenvalue_converged,
-        strict=True,
-    )
-    for value, end, residual, error, converged in rows:
-        lines.append(
-            f"eigenvalue: {value:.6g} (error {error:.1g}, residual {residual:.1g}, {end} end"
-            f"{'' if converged else ', NOT CONVERGED'})"
-        )
-    lines.append(f"curvature: {_curvature(result)}")
-    if np.isfinite(result.trace):
-        lines.append(
-            f"trace: {result.trace:.5g} +- {result.trace_stderr:.2g}, "
-            f"{result.trace / result.parameters:.3g} per parameter"
-        )
-    top = float(result.eigenvalue.max()) if result.eigenvalue.size else np.nan
-    if top > 0:
-        lines.append(
-            f"largest stable learning rate: {2 / top:.4g} of gradient descent (2 / lambda_max)"
-        )
-    decay = f"{result.l2:g} I is" if result.l2 else "weight decay is not"
-    lines.append(f"regularisation: {decay} part of the matrix (--l2)")
-    lines.append(f"products: {result.products}, {result.products_for_eigenvalues} for eigenvalues")
-    if not result.multiplicity_checked:
-        lines.append("note: multiplicities were not checked: an equal eigenvalue may be missing")
-    if not result.complete:
-        lines.append("partial: the run was stopped")
-    elif not result.converged:
-        lines.append("warning: not every eigenvalue converged; raise --max-products or --basis")
-    return lines
-
-
-def _curvature(result: Spectrum) -> str:
-    """What the found ends of the spectrum say; never "a minimum" from a few eigenvalues."""
-    smallest = float(result.eigenvalue.min()) if result.eigenvalue.size else np.nan
-    if smallest < -float(result.residual[result.eigenvalue.argmin()]):
-        return f"negative down to {smallest:.4g}: no minimum in these directions"
-    if "smallest" in result.end:
-        return f"none below {smallest:.3g} found at the smallest end"
-    return "the smallest end was not looked at"
+    return _WORDS[type(result)](result)

@@ -5,6 +5,7 @@ log10 of the value and the labels are values; the y axis of a line is a log axis
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from landscape import plot_line, plot_spectrum, plot_surface
 from landscape.errors import UserError
 from landscape.plot_levels import Limits, scale
 from landscape.plot_text import FONT
-from landscape.results import Result, Spectrum
+from landscape.results import Result, Spectrum, Surface
 
 _STYLE: Any = {
     **{"font.family": [FONT], "font.size": 8, "axes.titlesize": 9, "text.usetex": False},
@@ -26,6 +27,7 @@ _STYLE: Any = {
     **{"legend.fontsize": 7, "axes.formatter.use_mathtext": True, "svg.hashsalt": "landscape"},
     "pdf.fonttype": 42,  # conferences refuse Type 3 fonts
 }
+_PICTURES: dict[type, Callable[[Any], Figure]] = {Spectrum: plot_spectrum.picture}
 # No dates and no versions, so that equal records give equal files.
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -43,9 +45,9 @@ def figure(
     levels: int | None = None,
     limits: Limits = (None, None),
 ) -> Figure:
-    """The picture of a surface, of a line with its metrics below, or of a spectrum.
+    """The picture of any result: a surface, a line with its metrics below, a spectrum, ...
 
-    A spectrum has one picture: the options are for the other two.
+    The options are for surfaces and lines; the other kinds have one picture each.
 
     Args:
         result: what was computed; a partial result gives the picture of what there is.
@@ -60,11 +62,13 @@ def figure(
     Raises:
         UserError: the record has no such quantity or style, or cannot be drawn as asked.
     """
-    if isinstance(result, Spectrum):
+    if not isinstance(result, Surface):
         if (style, quantity, log, levels, limits) != ("contour", "loss", None, None, (None, None)):
-            raise UserError("a spectrum has one picture: leave out the options for surfaces")
+            raise UserError(
+                f"a {result.kind} result has one picture: leave out the options for surfaces"
+            )
         with matplotlib.rc_context(_STYLE):
-            return plot_spectrum.picture(result)
+            return _PICTURES[type(result)](result)
     if quantity not in result.quantities:
         raise UserError(
             f"no quantity '{quantity}' in this result: use {', '.join(result.quantities)}"

@@ -19,7 +19,11 @@ HEAVY = {"torch", "numpy", "scipy", "matplotlib", "h5py", "safetensors", "sklear
 ARROWS = {
     "": "",
     "errors": "",
-    "results": "",
+    "records": "",
+    "result_surface": "records",
+    "result_spectrum": "records",
+    "results": "records result_surface result_spectrum",
+    "lanczos": "",
     "journal": "",
     "tree": "",
     "space": "",
@@ -36,6 +40,7 @@ ARROWS = {
     "objective": "batchnorm device estimate evaluation modes products space task tree",
     "probe": "batches estimate modes objective tree",
     "surface": "estimate nested objective results",
+    "hessian": "lanczos objective results",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
     "checkpoint": "checkpoint_formats checkpoint_weights",
@@ -48,8 +53,8 @@ ARROWS = {
     "plot_spectrum": "plot_text results",
     "plot": "plot_levels plot_line plot_spectrum plot_surface plot_text results",
 }
-WITHOUT_TORCH = {"results", "journal", "errors", "nested", "codec", "store"} | {
-    name for name in ARROWS if name.startswith("plot")
+WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store"} | {
+    name for name in ARROWS if name.startswith(("plot", "result"))
 }
 # Loaded with the application itself, for every command and for --help.
 LIGHT = {"", "__main__", "app", "options"}

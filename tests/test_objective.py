@@ -91,7 +91,8 @@ def test_uneven_batches_weigh_each_example_once(
         one.evaluate(theta)["loss"].stderr, rel=10 * relative
     )
     assert_close(uneven.gradient(theta), one.gradient(theta), relative)
-    assert_close(uneven.hessian(theta)(v), one.hessian(theta)(v), relative)
+    # Two float32 products, each with the rounding of its own CPU kernels.
+    assert_close(uneven.hessian(theta)(v), one.hessian(theta)(v), 2 * relative)
 
 
 @pytest.mark.parametrize("kind", KINDS)
