@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from landscape import batchnorm, directions
 from landscape.results import Surface
 
+from . import eigen
 from .options import Directions, SetUp
 from .problem import OtherPoint, Problem, other_point
 from .values import one_of
@@ -60,14 +62,23 @@ def batchnorm_policy(options: Directions) -> str:
     return "recompute" if options.direction_to else "keep"
 
 
-def build(problem: Problem, setup: SetUp, options: Directions, count: int) -> Frame:
-    """`count` directions: to the other checkpoints named, then random ones."""
+def build(
+    problem: Problem, setup: SetUp, options: Directions, count: int, *, source: Path
+) -> Frame:
+    """`count` directions: to the other checkpoints named, eigenvectors, then random ones.
+
+    `source` is the checkpoint's file.
+    """
     rule = one_of(options.normalise, directions.NORMALISATIONS, "--normalise")
     if options.include_1d and options.no_1d:
         raise typer.BadParameter("contradicts --no-1d", param_hint="--include-1d")
     others = [other_point(problem, setup, path) for path in options.direction_to]
     vectors = [other.theta - problem.theta for other in others]
     labels = [f"towards {other.name}" for other in others]
+    ranks = eigen.ranks(options.direction_eigen, count - len(vectors))
+    for vector, label in eigen.directions(problem, source, ranks):
+        vectors.append(vector)
+        labels.append(label)
     generator = torch.Generator().manual_seed(setup.seed)
     while len(vectors) < count:
         vector = directions.random(
@@ -77,20 +88,24 @@ def build(problem: Problem, setup: SetUp, options: Directions, count: int) -> Fr
             normalisation=rule,
             include_1d=options.include_1d,
         )
-        if vectors and (options.orthogonal or others):
+        if vectors and (options.orthogonal or others or ranks):
             vector = directions.orthogonal(vector, vectors[0])
         vectors.append(vector)
         scaled = "unscaled" if rule == "none" else f"{rule}-normalised"
         labels.append(f"{scaled} random direction {len(vectors)}")
+    moves_all = others or ranks or options.include_1d
     return Frame(
         what=_title(problem.name, [other.name for other in others], count),
         directions=tuple(vectors),
         labels=tuple(labels),
         config={
-            "directions": [directions.digest(vector) for vector in vectors],
+            "directions": [] if ranks else [directions.digest(vector) for vector in vectors],
+            "direction_eigen": ranks,
             "direction_to": [other.digest for other in others],
             "normalise": rule,
-            "parameters": "all" if others or options.include_1d else "2 dimensions or more",
+            "parameters": "all"
+            if others or ranks or options.include_1d
+            else "2 dimensions or more",
             "orthogonal": options.orthogonal,
         },
         markers=_markers(problem, others, count),

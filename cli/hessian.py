@@ -1,17 +1,21 @@
 """`landscape hessian`: the curvature at a checkpoint."""
 
+import re
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from typer import Option
 
 from landscape.errors import UserError
 
-from .options import CheckpointArgument, Output, SetUp
+from .options import CheckpointArgument, Curvature, Output, SetUp
 from .values import byte_count, one_of
 
 if TYPE_CHECKING:
+    from landscape.hessian import Settings
     from landscape.results import Spectrum
 
     from .problem import Problem
@@ -20,108 +24,183 @@ if TYPE_CHECKING:
 
 def hessian(
     setup: SetUp,
+    curvature: Curvature,
     out: Output,
     checkpoints: CheckpointArgument = None,
-    count: Annotated[int, Option(min=1, metavar="K", help="Eigenvalues, at each end.")] = 5,
-    which: Annotated[
-        str,
-        Option(
-            metavar="both|largest|smallest|magnitude", help="Which end of the spectrum, or both."
-        ),
-    ] = "both",
-    tolerance: Annotated[
-        float,
-        Option(min=1e-12, metavar="X", help="Residual to reach, relative to the eigenvalue."),
-    ] = 1e-3,
-    max_products: Annotated[
-        int | None,
-        Option(min=1, metavar="N", help="Stop the eigenvalues there, converged or not."),
-    ] = None,
-    basis: Annotated[
-        int | None, Option(min=1, metavar="N", help="Krylov vectors kept in memory at most.")
-    ] = None,
-    memory: Annotated[
+    density: Annotated[
+        bool, Option("--density", metavar="", help="The spectral density too, with error bands.")
+    ] = False,
+    log: Annotated[
+        bool, Option("--log", metavar="", help="A density over decades, on both sides of zero.")
+    ] = False,
+    steps: Annotated[
+        int, Option(min=2, metavar="N", help="Lanczos steps of each probe, for the density.")
+    ] = 60,
+    per: Annotated[
         str | None,
-        Option(
-            metavar="BYTES",
-            help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free.",
-        ),
+        Option(metavar="block|tensor", help="Curvature of each module, or of each tensor, too."),
     ] = None,
-    no_multiplicity_check: Annotated[
+    vectors: Annotated[
         bool,
         Option(
-            "--no-multiplicity-check", metavar="", help="Do not look for equal eigenvalues again."
+            "--vectors", metavar="", help="Write the eigenvectors to OUTPUT.vectors.safetensors."
         ),
+    ] = False,
+    diagonal: Annotated[
+        bool,
+        Option("--diagonal", metavar="", help="Write an estimate of the diagonal to that file."),
     ] = False,
     strict: Annotated[
         bool, Option("--strict", metavar="", help="End with 1 if an eigenvalue did not converge.")
     ] = False,
 ) -> None:
-    """Find the Hessian's eigenvalues at both ends, with residuals.
+    """Find the Hessian's eigenvalues at both ends, its trace, and more on request.
 
-    Lanczos on Hessian-vector products; what is not converged is said. Weight decay is not part
-    of the matrix unless --l2 adds it.
+    Lanczos on Hessian-vector products; every number has its residual or standard error, and
+    what is not converged is said. Weight decay is not part of the matrix unless --l2 adds it.
 
-    Example: `landscape hessian ckpt.pt --count 5`
+    Example: `landscape hessian ckpt.pt --count 10 --density --per block`
     """
-    from landscape.lanczos import WHICH
+    from landscape.blocks import PER
+    from landscape.hessian import Settings
 
-    from . import problem
+    from . import eigen, problem
     from .session import Session
 
-    one_of(which, WHICH, "--which")
-    room = byte_count(memory, "--memory")
+    if per is not None:
+        one_of(per, PER, "--per")
+    if (density or diagonal or log) and not curvature.probes:
+        raise typer.BadParameter("the density and the diagonal need some", param_hint="--probes")
+    settings = Settings(
+        **_common(curvature),
+        density="log" if log else "linear" if density else None,
+        steps=steps,
+        diagonal=diagonal,
+        per=per,
+    )
     paths = problem.checkpoints(checkpoints)
     session = Session(out, "hessian", paths)
     for path in paths:
-        loaded = problem.load(setup, path)
-        settings = {
-            "count": count,
-            "which": which,
-            "tolerance": tolerance,
-            "basis": basis,
-            "max_products": max_products,
-            "multiplicity": not no_multiplicity_check,
-        }
-        session.analyse(path, loaded, _analysis(loaded, setup.seed, room, settings))
+        with problem.pointing_to_check(path):
+            loaded = restrict(problem.load(setup, path), curvature)
+        wanted = eigen.beside(session.target(path)) if vectors or diagonal else None
+        session.analyse(path, loaded, _analysis(loaded, curvature, settings, wanted))
+        if wanted is not None:
+            session.tell(f"vectors: {wanted}")
+        del loaded  # before the next checkpoint comes into memory
     session.finish()
     if strict and not all(result.converged for _, result in session.results):
         raise UserError("not every eigenvalue converged, and --strict was given")
 
 
+def _common(options: Curvature) -> dict[str, Any]:
+    """The settings that the shared options hold."""
+    from landscape.lanczos import WHICH
+
+    return {
+        "count": options.count,
+        "which": one_of(options.which, WHICH, "--which"),
+        "tolerance": options.tolerance,
+        "basis": options.basis,
+        "max_products": options.max_products,
+        "multiplicity": not options.no_multiplicity_check,
+        "probes": options.probes,
+    }
+
+
+def restrict(problem: "Problem", options: Curvature) -> "Problem":
+    """The problem with only the tensors that move for curvature, if it may be asked for at all.
+
+    Raises:
+        UserError: the weights are stored in low precision, or no tensor is left.
+    """
+    if problem.low_precision and not options.force:
+        raise UserError(
+            f"the weights are stored in {', '.join(problem.low_precision)}, rounded by up to a "
+            "thousandth: curvature at the rounded point may differ from that of the trained "
+            "network; take a float32 checkpoint, or pass --force to have it at this point"
+        )
+    space = problem.objective.space
+    pattern = _pattern(options.only)
+    names = [
+        name
+        for name, shape in zip(space.names, space.shapes, strict=True)
+        if pattern.search(name) and (len(shape) > 1 or not options.no_1d)
+    ]
+    if not names:
+        raise UserError(
+            f"--only {options.only!r} matches none of the {len(space.names)} tensors "
+            f"({', '.join(space.names[:5])}, ...)"
+        )
+    if len(names) == len(space.names):
+        return problem
+    objective, theta = problem.objective.restricted(problem.theta, names)
+    config = {**problem.config, "only": options.only, "no_1d": options.no_1d}
+    note = f"{objective.space.size:,} of {space.size:,} parameters move, in {len(names)} tensors"
+    return replace(
+        problem,
+        objective=objective,
+        theta=theta,
+        config=config,
+        notes=(*problem.notes, f"a principal submatrix: {note}"),
+    )
+
+
+def _pattern(text: str | None) -> re.Pattern[str]:
+    try:
+        return re.compile(text or "")
+    except re.error as error:
+        raise typer.BadParameter(
+            f"{text!r} is no regular expression ({error})", param_hint="--only"
+        ) from error
+
+
 def _analysis(
-    problem: "Problem", seed: int, memory: int | None, settings: dict[str, Any]
+    problem: "Problem", options: Curvature, settings: "Settings", vectors: Path | None
 ) -> "Analysis":
     import torch
 
+    from landscape import eigenvectors
     from landscape.hessian import Curvature
 
+    from . import eigen
     from .session import Analysis, Step
 
-    search: list[Curvature] = []
+    runs: list[Curvature] = []
 
     def labelled(complete: bool) -> "Spectrum":
         split = f" ({problem.split} split)" if problem.split else ""
-        title = f"Hessian of the loss at {problem.name}{split}"
-        return replace(search[0].result(complete=complete), title=title)
+        title = f"{settings.matrix.capitalize()} of the loss at {problem.name}{split}"
+        return replace(runs[0].result(complete=complete), title=title)
 
     def start(_: list[dict[str, Any]]) -> "Generator[Step, None, Spectrum]":
-        search.append(
-            Curvature(
-                problem.objective,
-                problem.theta,
-                generator=torch.Generator().manual_seed(seed),
-                memory=memory,
-                **settings,
-            )
+        run = Curvature(
+            problem.objective,
+            problem.theta,
+            settings,
+            generator=torch.Generator().manual_seed(problem.config["seed"]),
+            memory=byte_count(options.memory, "--memory"),
         )
-        for step in search[0]:
-            worst = f", residual {step.residuals.max():.1g}" if len(step.residuals) else ""
-            note = f"{step.converged} of {step.wanted} eigenvalues converged{worst}"
-            yield Step(None, step.products, settings["max_products"], note)
+        runs.append(run)
+        for note in run:
+            yield Step(None, run.products, None, note)
+        if vectors is not None:
+            assert run.pairs is not None
+            more = {}
+            if settings.diagonal and run.probes is not None:
+                diagonal, stderr = run.probes.diagonal()
+                more = {"diagonal": diagonal, "diagonal_stderr": stderr}
+            eigenvectors.save(
+                vectors,
+                problem.objective.space,
+                run.pairs,
+                belongs_to=eigen.identity(problem),
+                more=more,
+            )
         return labelled(complete=True)
 
     def snapshot() -> "Spectrum | None":
-        return labelled(complete=False) if search and search[0].search.krylov.n else None
+        return labelled(complete=False) if runs and runs[0].products else None
 
-    return Analysis({"parameters": "all", **settings}, start, snapshot)
+    config = {"parameters": "all", **asdict(settings), "vectors": vectors is not None}
+    return Analysis(config, start, snapshot)

@@ -180,6 +180,15 @@ class Directions:
             "through three. All parameters move, nothing is normalised.",
         ),
     ] = field(default_factory=list)
+    direction_eigen: Annotated[
+        str | None,
+        _plane(
+            metavar="N|RANKS",
+            help="Eigenvectors of the Hessian as directions, of length 1: the N leading ones, or "
+            "those of the ranks as in 1,-1 for the largest and the smallest eigenvalue. Taken "
+            "from ckpt.hessian.vectors.safetensors if they are there, else computed.",
+        ),
+    ] = None
     bn: Annotated[
         str | None,
         _plane(
@@ -203,6 +212,68 @@ class Directions:
     max_evaluations: Annotated[
         int | None, _plane(min=1, metavar="N", help="Stop before more, with the error reached.")
     ] = None
+
+
+_curvature = functools.partial(Option, rich_help_panel="Curvature")
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """How eigenvalues and traces are found, and of which part of the matrix."""
+
+    count: Annotated[int, _curvature(min=1, metavar="K", help="Eigenvalues, at each end.")] = 5
+    which: Annotated[
+        str,
+        _curvature(
+            metavar="both|largest|smallest|magnitude", help="Which end of the spectrum, or both."
+        ),
+    ] = "both"
+    tolerance: Annotated[
+        float,
+        _curvature(
+            min=1e-12,
+            callback=_finite,
+            metavar="X",
+            help="Residual to reach, relative to the eigenvalue.",
+        ),
+    ] = 1e-3
+    max_products: Annotated[
+        int | None,
+        _curvature(min=1, metavar="N", help="Stop the eigenvalues there, converged or not."),
+    ] = None
+    no_multiplicity_check: Annotated[
+        bool,
+        _curvature(
+            "--no-multiplicity-check", metavar="", help="Do not look for equal eigenvalues again."
+        ),
+    ] = False
+    probes: Annotated[
+        int,
+        _curvature(min=0, metavar="N", help="Random vectors for the trace; 0 for no trace."),
+    ] = 10
+    only: Annotated[
+        str | None,
+        _curvature(metavar="REGEX", help="Only tensors whose name it matches; the others rest."),
+    ] = None
+    no_1d: Annotated[
+        bool, _curvature("--no-1d", metavar="", help="Hold tensors of one dimension still.")
+    ] = False
+    basis: Annotated[
+        int | None, _curvature(min=1, metavar="N", help="Krylov vectors kept in memory at most.")
+    ] = None
+    memory: Annotated[
+        str | None,
+        _curvature(
+            metavar="BYTES",
+            help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free.",
+        ),
+    ] = None
+    force: Annotated[
+        bool,
+        _curvature(
+            "--force", metavar="", help="Accept weights that are stored in float16 or bfloat16."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

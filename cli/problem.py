@@ -40,6 +40,7 @@ class Problem:
         notes: what the person should be told.
         name: of the checkpoint.
         split: the part of the data, if the task knows parts.
+        low_precision: names of the dtypes below float32 that weights are stored in.
     """
 
     objective: Objective
@@ -51,6 +52,7 @@ class Problem:
     notes: tuple[str, ...]
     name: str
     split: str | None
+    low_precision: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Loaded:
     net: nn.Module
     config: dict[str, Any]
     notes: tuple[str, ...]
+    low_precision: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def load(
         notes=(*loaded.notes, *findings.notes),
         name=path.name,
         split=task.split,
+        low_precision=loaded.low_precision,
     )
 
 
@@ -151,7 +155,8 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
         _must_exist(path)
         net = _module(task.model(checkpoint=path))
         digest = checkpoint.digest(net.state_dict())
-        return Loaded(net, {"checkpoint": file_digest(path), "tensors": digest}, ())
+        low = _low_precision(dict(net.named_parameters()))
+        return Loaded(net, {"checkpoint": file_digest(path), "tensors": digest}, _raised(low), low)
     # Looked at first: a wrong path is a commoner mistake than a slow model.
     file = checkpoint.read(path, weights_key=setup.weights_key, trust_pickle=setup.trust_pickle)
     net = _module(task.model())
@@ -164,7 +169,8 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
     )
     checkpoint.load(net, matched)
     config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
-    return Loaded(net, config, (*file.notes, *notes, *_raised(matched)))
+    low = _low_precision({**dict(net.named_parameters()), **matched})
+    return Loaded(net, config, (*file.notes, *notes, *_raised(low)), low)
 
 
 def _objective(
@@ -252,10 +258,13 @@ def _module(net: object) -> nn.Module:
     return net
 
 
-def _raised(tensors: dict[str, Tensor]) -> tuple[str, ...]:
+def _low_precision(tensors: dict[str, Tensor]) -> tuple[str, ...]:
     low = {t.dtype for t in tensors.values() if t.is_floating_point() and t.element_size() < 4}
-    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in low))
-    return (f"{names} weights are computed with in higher precision",) if low else ()
+    return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in low))
+
+
+def _raised(low: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"{', '.join(low)} weights are computed with in higher precision",) if low else ()
 
 
 @contextmanager

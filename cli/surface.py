@@ -94,7 +94,7 @@ def _run(
     for path in paths:
         with problem.pointing_to_check(path):
             loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
-        span = frame.build(loaded, setup, directions, len(axes))
+        span = frame.build(loaded, setup, directions, len(axes), source=path)
         session.analyse(path, loaded, _analysis(loaded, span, axes, directions))
         del loaded, span  # before the next checkpoint comes into memory
     session.finish()

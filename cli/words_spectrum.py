@@ -4,38 +4,24 @@ import numpy as np
 
 from landscape.results import Spectrum
 
+SHOWN = 20  # blocks, those of the largest lambda_max
+
 
 def sentences(result: Spectrum) -> list[str]:
     """What a person wants to know first."""
-    loss = f"{result.loss:.4g} +- {result.loss_stderr:.2g}"
     lines = [
         f"result: {result.title}",
-        f"loss: {loss}, gradient norm {result.gradient_norm:.3g}",
+        f"loss: {result.loss:.4g}{_error(result.loss_stderr)}",
+        f"gradient: {_gradient(result)}",
+        *_eigenvalues(result),
+        f"curvature: {_curvature(result)}",
+        *_outliers(result),
+        *_sums(result),
+        *_blocks(result),
     ]
-    rows = zip(
-        result.eigenvalue,
-        result.end,
-        result.residual,
-        result.eigenvalue_error,
-        result.eigenvalue_converged,
-        strict=True,
-    )
-    for value, end, residual, error, converged in rows:
-        lines.append(
-            f"eigenvalue: {value:.6g} (error {error:.1g}, residual {residual:.1g}, {end} end"
-            f"{'' if converged else ', NOT CONVERGED'})"
-        )
-    lines.append(f"curvature: {_curvature(result)}")
-    if np.isfinite(result.trace):
-        lines.append(
-            f"trace: {result.trace:.5g} +- {result.trace_stderr:.2g}, "
-            f"{result.trace / result.parameters:.3g} per parameter"
-        )
-    top = float(result.eigenvalue.max()) if result.eigenvalue.size else np.nan
-    if top > 0:
-        lines.append(
-            f"largest stable learning rate: {2 / top:.4g} of gradient descent (2 / lambda_max)"
-        )
+    if result.lambda_max > 0:
+        rate = f"{2 / result.lambda_max:.4g} of gradient descent (2 / lambda_max)"
+        lines.append(f"largest stable learning rate: {rate}")
     decay = f"{result.l2:g} I is" if result.l2 else "weight decay is not"
     lines.append(f"regularisation: {decay} part of the matrix (--l2)")
     lines.append(f"products: {result.products}, {result.products_for_eigenvalues} for eigenvalues")
@@ -48,11 +34,106 @@ def sentences(result: Spectrum) -> list[str]:
     return lines
 
 
+def _error(stderr: float) -> str:
+    return f" +- {stderr:.2g}" if np.isfinite(stderr) else ", without a standard error"
+
+
+def _gradient(result: Spectrum) -> str:
+    """The norm, and how much of the loss a step along the gradient would still take away."""
+    norm = f"norm {result.gradient_norm:.3g}"
+    if not result.lambda_max > 0:
+        return norm
+    gain = result.gradient_norm**2 / (2 * result.lambda_max)
+    resolved = result.loss_stderr if np.isfinite(result.loss_stderr) else 1e-4 * abs(result.loss)
+    verdict = "stationary" if gain <= resolved else "not stationary"
+    share = f" ({100 * gain / result.loss:.2g} % of it)" if result.loss > 0 else ""
+    return f"{norm}, {verdict}: a step of 1 / lambda_max lowers the loss by about {gain:.2g}{share}"
+
+
+def _eigenvalues(result: Spectrum) -> list[str]:
+    rows = zip(
+        result.eigenvalue,
+        result.end,
+        result.residual,
+        result.eigenvalue_error,
+        result.tolerance_of_largest,
+        result.eigenvalue_converged,
+        strict=True,
+    )
+    lines = []
+    for value, end, residual, error, of_largest, converged in rows:
+        where = f"{end} end" + (", which lies on the bulk" if of_largest else "")
+        state = "" if converged else ", NOT CONVERGED"
+        lines.append(
+            f"eigenvalue: {value:.6g} (error {error:.1g}, residual {residual:.1g}, {where}{state})"
+        )
+    return lines
+
+
 def _curvature(result: Spectrum) -> str:
     """What the found ends of the spectrum say; never "a minimum" from a few eigenvalues."""
-    smallest = float(result.eigenvalue.min()) if result.eigenvalue.size else np.nan
-    if smallest < -float(result.residual[result.eigenvalue.argmin()]):
+    if not result.eigenvalue.any():
+        return "zero as far as it was looked at: the loss is piecewise linear at this point"
+    smallest = float(result.eigenvalue.min())
+    error = float(result.residual[result.eigenvalue.argmin()])
+    if smallest < -error:
         return f"negative down to {smallest:.4g}: no minimum in these directions"
+    if result.eigenvalue.size == result.parameters:
+        return f"all {result.parameters} eigenvalues are at least {smallest:.4g}"
     if "smallest" in result.end:
-        return f"none below {smallest:.3g} found at the smallest end"
+        return f"none below {smallest - error:.3g} found at the smallest end"
     return "the smallest end was not looked at"
+
+
+def _outliers(result: Spectrum) -> list[str]:
+    lines = []
+    count, ratio, among = result.outliers()
+    if count:
+        last, following = result.eigenvalue[count - 1], result.eigenvalue[count]
+        lines.append(
+            f"outliers: {count} above the widest gap of the {among} largest eigenvalues "
+            f"({last:.3g}, then {following:.3g}, a factor of {ratio:.2g})"
+        )
+    elif among > 2:
+        lines.append(f"outliers: no clear gap among the {among} largest; --count shows more")
+    if np.isfinite(result.bulk_low):
+        bulk = f"98 % of all eigenvalues lie between {result.bulk_low:.3g} and"
+        lines.append(f"bulk: {bulk} {result.bulk_high:.3g}")
+    return lines
+
+
+def _sums(result: Spectrum) -> list[str]:
+    """Trace, norm and condition number."""
+    if not np.isfinite(result.trace):
+        return []
+    mean = result.trace / result.parameters
+    by = f"{result.probes} random vectors" if result.probes else "all eigenvalues"
+    lines = [
+        f"trace: {result.trace:.5g}{_error(result.trace_stderr)} ({by}), {mean:.3g} per parameter",
+        f"Frobenius norm: {np.sqrt(max(result.square, 0.0)):.4g}, squared {result.square:.4g}"
+        f"{_error(result.square_stderr)}",
+    ]
+    if result.lambda_max > 0 and mean > 0:
+        ratio = result.lambda_max / mean
+        lines.append(f"condition number: {ratio:.3g}, lambda_max over the mean eigenvalue")
+    return lines
+
+
+def _blocks(result: Spectrum) -> list[str]:
+    if result.block is None:
+        return []
+    assert result.block_lambda_max is not None
+    assert result.block_size is not None
+    assert result.block_trace is not None
+    assert result.block_condition is not None
+    order = np.argsort(-result.block_lambda_max)
+    mean = result.block_trace / result.block_size
+    lines = [
+        f"block {result.block[i]}: lambda_max {result.block_lambda_max[i]:.4g}, "
+        f"trace {result.block_trace[i]:.4g}, {mean[i]:.3g} per parameter, "
+        f"condition {result.block_condition[i]:.3g} ({result.block_size[i]:,} parameters)"
+        for i in order[:SHOWN]
+    ]
+    if len(order) > SHOWN:
+        lines.append(f"blocks: {len(order) - SHOWN} more, of smaller lambda_max, in the file")
+    return lines

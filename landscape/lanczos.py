@@ -229,7 +229,7 @@ class Search:
         least = min(self.size, self.wanted + ROOM)
         if basis is not None and basis < least:
             raise ValueError(f"a basis of {basis} vectors is too small: this needs {least}")
-        m = 3 * self.wanted + 20 if basis is None else basis
+        m = default_basis(self.wanted) if basis is None else basis
         self.krylov = Krylov(matvec, start, min(m, self.size), generator)
         length = float(_host(norm(start))[()])
         if not math.isfinite(length):
@@ -290,6 +290,19 @@ class Search:
             probes=self.probes,
             multiplicity_checked=self.checked,
         )
+
+    def keep(self) -> Krylov:
+        """The basis with the wanted Ritz vectors as its only rows, or with all P; ends the search.
+
+        `pairs()` is to be asked before.
+        """
+        krylov = self.krylov
+        if krylov.n < self.size and not self.locked:
+            values, S, _ = krylov.ritz()
+            krylov.compress(S[:, self._leading(values, self.count + GUARDS)])
+        elif krylov.n < self.size:
+            krylov.cut(self.locked)
+        return krylov
 
     def _leading(self, values: Array, count: int) -> Indices:
         """Indices of the `count` outermost of ascending `values`, at each end for "both"."""
@@ -396,6 +409,11 @@ class Search:
         Kuczynski and Wozniakowski (1992), theorem 4.2.
         """
         return 1.648 * math.sqrt(self.size) * math.exp(-math.sqrt(gap) * (2 * steps - 1))
+
+
+def default_basis(wanted: int) -> int:
+    """Krylov vectors for so many wanted pairs, guards included; found by trial."""
+    return 3 * wanted + 20
 
 
 def gaussian(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -65,6 +65,26 @@ class Objective:
         """The point (P,) at which the network stands: its checkpoint."""
         return self.space.ravel(_named(self.net))
 
+    def restricted(self, theta: Tensor, names: Collection[str]) -> tuple["Objective", Tensor]:
+        """The loss as a function of the tensors `names` alone, and its point in their space.
+
+        The others stay where they are at `theta` (P,). The Hessian of this objective is the
+        principal submatrix of the whole one.
+
+        Raises:
+            ValueError: `names` holds none of the space's tensors.
+        """
+        space = self.space.only(names)
+        part = Objective(
+            self.task, self.net, space, self.batches, l2=self.l2, statistics=self.statistics
+        )
+        part.evaluation, part._masks = self.evaluation, self._masks
+        part._grad_inside = self._grad_inside
+        pieces = self.space.unravel(theta.detach())
+        still = {name: t.clone() for name, t in pieces.items() if name not in space.names}
+        part._constants = {**self.constants(), **still}
+        return part, space.ravel(pieces)
+
     def evaluate(self, theta: Tensor, *, buffers: Tensors | None = None) -> dict[str, Estimate]:
         """Mean and standard error of the loss and of every metric at `theta` (P,).
 
@@ -106,6 +126,10 @@ class Objective:
     def hessian(self, theta: Tensor, *, memory: int | None = None) -> products.Hessian:
         """The product with the Hessian of the mean loss at `theta`: see `products.Hessian`."""
         return products.Hessian(self, theta, memory=memory)
+
+    def matrix(self, kind: str, theta: Tensor, *, memory: int | None = None) -> products.Hessian:
+        """The product with the Hessian."""
+        return self.hessian(theta, memory=memory)
 
     def accumulate(
         self,

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from landscape.records import Array, Dims, json_numbers
 
+GAP = 1.5  # ratio of neighbouring eigenvalues that sets outliers apart; a convention of ours
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -26,17 +28,16 @@ class Spectrum:
     tolerance_of_largest: Annotated[
         NDArray[np.int8], Dims("rank", "the tolerance is of the largest value, not of its own")
     ]
-    grid: Annotated[Array | None, Dims("grid", "eigenvalue")]  # (G,)
-    density: Annotated[Array | None, Dims("grid", "density of eigenvalues, integrates to 1")]
-    density_stderr: Annotated[Array | None, Dims("grid", "standard error over probes")]
-    density_width: float  # of the Gaussian kernel; NaN without a density
-    trace: float
+    trace: float  # NaN where no random vector was drawn
     trace_stderr: float
+    square: float  # squared Frobenius norm, the sum of the squared eigenvalues
+    square_stderr: float
+    probes: int  # random vectors behind trace, square and density; 0 if all eigenvalues are known
     loss: float
     loss_stderr: float
     gradient_norm: float
     parameters: int  # P
-    matrix: str  # "hessian"
+    matrix: str  # "hessian", "ggn" or "fisher"
     tolerance: float
     products: int  # of the matrix with a vector, all of them
     products_for_eigenvalues: int
@@ -44,11 +45,57 @@ class Spectrum:
     complete: bool
     l2: float = 0.0  # X I is part of the matrix
     title: str = ""
+    # (G,) where the density was asked for; per unit of the eigenvalue, integrates to 1
+    grid: Annotated[Array | None, Dims("grid", "eigenvalue")] = None
+    density: Annotated[Array | None, Dims("grid", "density of eigenvalues")] = None
+    density_stderr: Annotated[Array | None, Dims("grid", "standard error over probes")] = None
+    ritz_value: Annotated[Array | None, Dims("probe node", "node of the quadrature")] = None
+    ritz_weight: Annotated[Array | None, Dims("probe node", "its share of the density")] = None
+    density_width: float = float("nan")  # of the Gaussian kernel, in eigenvalues or in decades
+    linear_below: float = 0.0  # of a logarithmic axis, the |eigenvalue| where it begins; else 0
+    bulk_low: float = float("nan")  # quantiles .01 and .99 of the eigenvalues
+    bulk_high: float = float("nan")
+    # (S,) principal submatrices, everything else held still
+    block: Annotated[tuple[str, ...] | None, Dims("block", "module or tensor")] = None
+    block_size: Annotated[NDArray[np.int64] | None, Dims("block", "parameters")] = None
+    block_lambda_max: Annotated[Array | None, Dims("block", "largest eigenvalue")] = None
+    block_residual: Annotated[Array | None, Dims("block", "|H v - lambda_max v|")] = None
+    block_trace: Annotated[Array | None, Dims("block", "trace")] = None
+    block_trace_stderr: Annotated[Array | None, Dims("block", "standard error of the trace")] = None
+    block_condition: Annotated[
+        Array | None, Dims("block", "largest over mean eigenvalue; NaN where that is not positive")
+    ] = None
 
     @property
     def kind(self) -> str:
         """Name of the result in files and on the command line."""
         return "hessian"
+
+    @property
+    def lambda_max(self) -> float:
+        """The largest eigenvalue found; NaN if its end was not looked at."""
+        looked = {"largest", "magnitude"} & set(self.end) or self.eigenvalue.size == self.parameters
+        return float(self.eigenvalue.max()) if looked and self.eigenvalue.size else float("nan")
+
+    def outliers(self) -> tuple[int, float, int]:
+        """How many eigenvalues stand above the bulk, the gap below them, and among how many.
+
+        The widest ratio of neighbours among the converged positive ones at the upper end, if
+        it is at least 1.5; else 0 outliers.
+        """
+        upper = [
+            value
+            for value, end, converged in zip(
+                self.eigenvalue, self.end, self.eigenvalue_converged, strict=True
+            )
+            if end != "smallest" and converged and value > 0
+        ]
+        if len(upper) < 3:
+            return 0, 1.0, len(upper)
+        ratios = np.divide(upper[:-1], upper[1:])
+        widest = int(ratios.argmax())
+        ratio = float(ratios[widest])
+        return (widest + 1 if ratio >= GAP else 0), ratio, len(upper)
 
     @property
     def converged(self) -> bool:
@@ -70,12 +117,33 @@ class Spectrum:
             "converged": self.converged,
             "tolerance": self.tolerance,
             "multiplicity_checked": self.multiplicity_checked,
+            "lambda_max": self.lambda_max,
+            "outliers": self.outliers()[0],
             "trace": self.trace,
             "trace_stderr": self.trace_stderr,
+            "square": self.square,
+            "square_stderr": self.square_stderr,
+            "bulk": [self.bulk_low, self.bulk_high] if np.isfinite(self.bulk_low) else None,
             "loss": self.loss,
             "loss_stderr": self.loss_stderr,
             "gradient_norm": self.gradient_norm,
             "l2": self.l2,
             "products": self.products,
+            "blocks": self._blocks(),
         }
         return json_numbers(values)
+
+    def _blocks(self) -> dict[str, dict[str, float]] | None:
+        if self.block is None:
+            return None
+        columns = {
+            "parameters": self.block_size,
+            "lambda_max": self.block_lambda_max,
+            "trace": self.block_trace,
+            "trace_stderr": self.block_trace_stderr,
+            "condition": self.block_condition,
+        }
+        return {
+            name: json_numbers({key: float(c[i]) for key, c in columns.items() if c is not None})
+            for i, name in enumerate(self.block)
+        }

@@ -1,7 +1,7 @@
 """Named tensors and one flat vector: the two views of a point in weight space."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -66,6 +66,19 @@ class WeightSpace:
             name: _view(piece, shape)
             for (name, piece), shape in zip(pieces, self.shapes, strict=True)
         }
+
+    def only(self, names: Collection[str]) -> "WeightSpace":
+        """The space of those of its tensors that are in `names`, in the same order."""
+        kept = [name for name in self.names if name in names]
+        if not kept:
+            raise ValueError(f"none of the {len(names)} names is a tensor of this space")
+        shapes = dict(zip(self.names, self.shapes, strict=True))
+        return replace(
+            self,
+            names=tuple(kept),
+            shapes=tuple(shapes[name] for name in kept),
+            buffers=self.buffers & set(kept),
+        )
 
     def ravel(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The point (P,) whose coordinates are `tensors`; names beyond the space are ignored."""

@@ -40,7 +40,11 @@ ARROWS = {
     "objective": "batchnorm device estimate evaluation modes products space task tree",
     "probe": "batches estimate modes objective tree",
     "surface": "estimate nested objective results",
-    "hessian": "lanczos objective results",
+    "density": "",
+    "probes": "density lanczos",
+    "blocks": "lanczos objective probes space",
+    "eigenvectors": "lanczos space",
+    "hessian": "blocks density estimate lanczos objective probes products results",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
     "checkpoint": "checkpoint_formats checkpoint_weights",
@@ -50,7 +54,8 @@ ARROWS = {
     "plot_text": "results",
     "plot_line": "plot_levels plot_text results",
     "plot_surface": "plot_levels plot_text results",
-    "plot_spectrum": "plot_text results",
+    "plot_blocks": "plot_text results",
+    "plot_spectrum": "plot_blocks plot_text results",
     "plot": "plot_levels plot_line plot_spectrum plot_surface plot_text results",
 }
 WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store"} | {
