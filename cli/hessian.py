@@ -95,11 +95,18 @@ def hessian(
 
 def _common(options: Curvature) -> dict[str, Any]:
     """The settings that the shared options hold."""
-    from landscape.lanczos import WHICH
+    from landscape.lanczos import WHICH, least_basis
 
+    one_of(options.which, WHICH, "--which")
+    least = least_basis(options.count, options.which)
+    if options.basis is not None and options.basis < least:
+        raise typer.BadParameter(
+            f"{options.basis} vectors are too few for this --count: it takes {least}",
+            param_hint="--basis",
+        )
     return {
         "count": options.count,
-        "which": one_of(options.which, WHICH, "--which"),
+        "which": options.which,
         "tolerance": options.tolerance,
         "basis": options.basis,
         "max_products": options.max_products,

@@ -57,11 +57,13 @@ def curve(nodes: Nodes, *, log: bool = False, width: float | None = None) -> Den
         raise ValueError(f"{every.size} nodes and width {width}: both must be positive")
     largest = float(np.abs(every).max()) or 1.0
     c = FLOOR * largest if log else 0.0
-    across = (lambda x: np.arcsinh(x / c) / np.log(10)) if log else np.asarray
-    back = (lambda x: c * np.sinh(x * np.log(10))) if log else np.asarray
     if width is None:
         bulk = np.concatenate(nodes.values) if nodes.values else every
         width = 0.1 if log else max(SHARE * np.ptp(bulk), np.ptp(every) / MOST, 1e-9 * largest)
+    # E[sinh(u + n)] = sinh(u) exp(var n / 2): less by that, so that the mean is kept.
+    less = np.exp(-((width * np.log(10)) ** 2) / 2)
+    across = (lambda x: np.arcsinh(less * x / c) / np.log(10)) if log else np.asarray
+    back = (lambda x: c * np.sinh(x * np.log(10))) if log else np.asarray
     step = width / PER_WIDTH
     grid = _grid(across(every) / step) * step
     known = _kernels(grid, across(nodes.known), np.ones(len(nodes.known)), width) / nodes.size

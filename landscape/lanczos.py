@@ -226,7 +226,7 @@ class Search:
         self.count, self.multiplicity = min(count, self.size), multiplicity
         self.max_products = math.inf if max_products is None else max_products
         self.wanted = len(self._leading(np.zeros(self.size), self.count + GUARDS))
-        least = min(self.size, self.wanted + ROOM)
+        least = min(self.size, least_basis(self.count, which))
         if basis is not None and basis < least:
             raise ValueError(f"a basis of {basis} vectors is too small: this needs {least}")
         m = default_basis(self.wanted) if basis is None else basis
@@ -409,6 +409,11 @@ class Search:
         Kuczynski and Wozniakowski (1992), theorem 4.2.
         """
         return 1.648 * math.sqrt(self.size) * math.exp(-math.sqrt(gap) * (2 * steps - 1))
+
+
+def least_basis(count: int, which: str) -> int:
+    """Krylov vectors without which no search for `count` eigenvalues at each end can go on."""
+    return (2 if which == "both" else 1) * (count + GUARDS) + ROOM
 
 
 def default_basis(wanted: int) -> int:
