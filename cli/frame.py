@@ -103,9 +103,7 @@ def build(
             "direction_eigen": ranks,
             "direction_to": [other.digest for other in others],
             "normalise": rule,
-            "parameters": "all"
-            if others or ranks or options.include_1d
-            else "2 dimensions or more",
+            "parameters": "all" if moves_all else "2 dimensions or more",
             "orthogonal": options.orthogonal,
         },
         markers=_markers(problem, others, count),
