@@ -54,8 +54,10 @@ class GaussNewton(Product):
         # Rows and columns of H_L where the slope is constant are zero.
         curved = [i for i, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
         if not curved:
-            if any(slope is not None for slope in slopes):
-                self._cut.refuse_linear()
+            pairs = zip(slopes, ends.inputs, strict=True)
+            parts = [(g * x.detach()).sum().to(loss.total) for g, x in pairs if g is not None]
+            if parts:
+                self._cut.refuse_own_loss(loss.total.detach().sum(), torch.stack(parts).sum())
             return zero
         z, inputs, bent = ([some[i] for i in curved] for some in (*ends, slopes))
         return functools.partial(_sandwich, Jacobian(z, leaves), inputs, bent)

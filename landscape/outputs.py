@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, NoReturn
 
+import torch
 from torch import Tensor, nn
 
 from landscape import tree
@@ -118,16 +119,16 @@ class Cut:
             )
         _refuse(f"the loss depends on {names[0]!r} {way}")
 
-    def refuse_linear(self) -> None:
-        """Refuse outputs that were found and in which the loss has no second derivative.
+    def refuse_own_loss(self, total: Tensor, linear: Tensor) -> None:
+        """Refuse outputs that were found and are the loss itself: the matrix would be zero.
 
-        The matrix would be zero by this choice of z alone: mostly z is the loss itself.
+        Args:
+            total: sum of the losses.
+            linear: sum of the outputs times their slopes; another number where the loss is
+                piecewise linear, as the pinball loss is of a forecast.
         """
-        if self._task.outputs is None:
-            _refuse(
-                "the loss is linear in what the network returns, as where the network computes "
-                "the loss itself"
-            )
+        if self._task.outputs is None and bool(torch.isclose(linear, total)):
+            _refuse("the network returns the loss itself, or tensors that are only added up to it")
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -60,9 +60,13 @@ def check_product(
         ahead, behind = (objective.gradient(theta + s * step / norms[1] * v) for s in (1, -1))
         slope = (ahead.to(wide) - behind.to(wide)) * (norms[1] / (2 * step))
         size = torch.linalg.vector_norm(left, dtype=wide)
-        difference = float(torch.linalg.vector_norm(slope - left) / size)
-    # Of a zero matrix both are zero.
-    return ProductCheck(float((gap / scale).nan_to_num(0.0)), eps**0.5, difference, step)
+        difference = _ratio(torch.linalg.vector_norm(slope - left), size)
+    return ProductCheck(_ratio(gap, scale), eps**0.5, difference, step)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    """0 / 0, as where the matrix is zero, is 0 here; NaN stays NaN, and passes nothing."""
+    return float(torch.where((part == 0) & (whole == 0), 0.0, part / whole))
 
 
 def _gaussian(objective: Objective, theta: Tensor, generator: torch.Generator) -> Tensor:

@@ -256,7 +256,7 @@ REFUSED: dict[str, tuple[Task, str]] = {
     ),
     "loss inside": (
         _with(OwnLoss, lambda net, batch: net(*batch)),
-        "the loss is linear in what the network returns, as where the network computes the loss",
+        "the network returns the loss itself, or tensors that are only added up to it",
     ),
 }
 
