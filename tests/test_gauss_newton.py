@@ -209,7 +209,7 @@ def test_the_task_may_say_what_the_outputs_are() -> None:
 
 
 def test_outputs_in_which_the_loss_is_linear_are_taken_if_the_task_says_so() -> None:
-    told = _with(linear, cross_entropy, outputs=cross_entropy, output_loss=lambda z, batch: z)
+    told = _with(linear, cross_entropy, outputs=cross_entropy, output_loss=lambda z, _: z)
     f = objective(told, dtype=DOUBLE)
     assert not f.gauss_newton(f.theta())(torch.ones(15, dtype=DOUBLE)).any()
 

@@ -54,36 +54,39 @@ def test_memory_for_less_than_one_graph_keeps_none(kind):
     assert little.kept == 0
 
 
+class Then(torch.autograd.Function):
+    """The identity, with `act` on the gradient of its gradient's graph."""
+
+    @staticmethod
+    def forward(ctx, x, act, order):
+        ctx.act, ctx.order = act, order
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        out = ctx.act(g) if ctx.order == 0 else Then.apply(g, ctx.act, ctx.order - 1)
+        return out, None, None
+
+
+def then(x, act):
+    return Then.apply(x, act, 1)
+
+
 @pytest.mark.parametrize("kind", MATRICES)
 def test_graphs_of_micro_batches_are_counted_once(kind, monkeypatch):
     """Memory runs out in the products of more than three examples, graphs and all."""
 
-    class Greedy(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            return Again.apply(g)
-
-    class Again(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, g):
-            return g.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            if len(g) > 3 and torch.is_grad_enabled() is False:
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-            return g
+    def run_out(g):
+        if len(g) > 3 and not torch.is_grad_enabled():
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return g
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     of = classifier(13)
     greedy = as_task(
         model=mlp,
         data=of.data,
-        loss=lambda net, b: cross_entropy(lambda x: Greedy.apply(net(x)), b),
+        loss=lambda net, b: cross_entropy(lambda x: then(net(x), run_out), b),
     )
     f, plain = (objective(task, dtype=DOUBLE, batch_size=6) for task in (greedy, of))
     product, expected = f.matrix(kind, f.theta()), plain.matrix(kind, f.theta())
@@ -184,11 +187,11 @@ def test_no_number_is_read_within_a_product(name, kind, memory, device):
 @pytest.mark.parametrize("name", list(zoo()))
 def test_a_product_runs_on_a_device_that_has_no_numbers(name, kind, memory, monkeypatch):
     """A tensor made on the host, or a number read, is an error on the meta device."""
-    monkeypatch.setattr(products, "refuse_non_finite", lambda objective, total: None)
-    monkeypatch.setattr(gauss_newton, "refuse_other_loss", lambda total, expected: None)
+    monkeypatch.setattr(products, "refuse_non_finite", lambda *_: None)
+    monkeypatch.setattr(gauss_newton, "refuse_other_loss", lambda *_: None)
     f = objective(zoo()[name], device="meta", batch_size=5, l2=0.1)
     one = torch.ones(1, device="meta")
-    monkeypatch.setattr(f, "losses", lambda theta: PerExample(one, one, EXAMPLES))
+    monkeypatch.setattr(f, "losses", lambda _: PerExample(one, one, EXAMPLES))
     product, v = f.matrix(kind, f.theta(), memory=memory), torch.ones_like(f.theta())
     product(v)  # which moves the data there
     with NoHost():
@@ -198,7 +201,7 @@ def test_a_product_runs_on_a_device_that_has_no_numbers(name, kind, memory, monk
 
 @pytest.mark.parametrize("kind", MATRICES)
 def test_a_loss_that_reaches_no_weight_has_a_zero_matrix(kind):
-    of = as_task(model=mlp, data=classifier(13).data, loss=lambda net, batch: batch[0].sum(1))
+    of = as_task(model=mlp, data=classifier(13).data, loss=lambda _, batch: batch[0].sum(1))
     f = objective(of)
     if kind == "ggn":
         with pytest.raises(UserError, match="the loss does not call the network"):
@@ -274,26 +277,11 @@ def test_an_operation_without_second_derivative_is_named(function, name, kind, m
 
 
 def test_another_failure_of_the_second_derivative_is_told_in_the_words_of_torch():
-    class Twice(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            return Fails.apply(g)
-
-    class Fails(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, g):
-            return g.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            raise RuntimeError("no more than once\nand here is why")
+    def fail(_):
+        raise RuntimeError("no more than once\nand here is why")
 
     def loss(net, batch):
-        return Twice.apply(cross_entropy(net, batch))
+        return then(cross_entropy(net, batch), fail)
 
     f = objective(as_task(model=mlp, data=classifier(13).data, loss=loss))
     text = "the loss has no second derivatives here: no more than once$"
