@@ -22,11 +22,29 @@ if TYPE_CHECKING:
     from .session import Analysis, Step
 
 
+NAMES = {
+    "hessian": "Hessian",
+    "ggn": "Gauss-Newton matrix",
+    "fisher": "Empirical Fisher matrix",
+}
+
+
 def hessian(
     setup: SetUp,
     curvature: Curvature,
     out: Output,
     checkpoints: CheckpointArgument = None,
+    matrix: Annotated[
+        str,
+        Option(
+            metavar="hessian|ggn|fisher",
+            help="The Hessian, the generalised Gauss-Newton or the empirical Fisher matrix.",
+        ),
+    ] = "hessian",
+    check: Annotated[
+        bool,
+        Option("--check", metavar="", help="Test the product on itself first: four gradients."),
+    ] = False,
     density: Annotated[
         bool, Option("--density", metavar="", help="The spectral density too, with error bands.")
     ] = False,
@@ -63,6 +81,7 @@ def hessian(
     """
     from landscape.blocks import PER
     from landscape.hessian import Settings
+    from landscape.objective import MATRICES
 
     from . import eigen, problem
     from .session import Session
@@ -73,6 +92,8 @@ def hessian(
         raise typer.BadParameter("the density and the diagonal need some", param_hint="--probes")
     settings = Settings(
         **_common(curvature),
+        matrix=one_of(matrix, tuple(MATRICES), "--matrix"),
+        check=check,
         density="log" if log else "linear" if density else None,
         steps=steps,
         diagonal=diagonal,
@@ -177,7 +198,7 @@ def _analysis(
 
     def labelled(complete: bool) -> "Spectrum":
         split = f" ({problem.split} split)" if problem.split else ""
-        title = f"{settings.matrix.capitalize()} of the loss at {problem.name}{split}"
+        title = f"{NAMES[settings.matrix]} of the loss at {problem.name}{split}"
         return replace(runs[0].result(complete=complete), title=title)
 
     def start(_: list[dict[str, Any]]) -> "Generator[Step, None, Spectrum]":

@@ -49,6 +49,14 @@ def loss(net, batch):
 # Optional. The parameters that move, if not all that have requires_grad:
 # def parameters(net):
 #     return [name for name, _ in net.named_parameters() if "adapter" in name]
+
+# Optional. The loss in two steps, for the Gauss-Newton matrix where loss() does not call net(...)
+# exactly once; tensors, alone or in lists, tuples and dicts, go from one to the other:
+# def outputs(net, batch):
+#     return net.head(net.encoder(batch[0]))
+#
+# def output_loss(outputs, batch):
+#     return F.cross_entropy(outputs.double(), batch[1], reduction="none")
 '''
 NO_MODEL = '    raise RuntimeError("fill in model(): return mynet.Net(), say")'
 

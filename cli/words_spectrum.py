@@ -19,18 +19,31 @@ def sentences(result: Spectrum) -> list[str]:
         *_sums(result),
         *_blocks(result),
     ]
-    if result.lambda_max > 0:
+    if result.lambda_max > 0 and result.matrix == "hessian":
         rate = f"{2 / result.lambda_max:.4g} of gradient descent (2 / lambda_max)"
         lines.append(f"largest stable learning rate: {rate}")
     decay = f"{result.l2:g} I is" if result.l2 else "weight decay is not"
     lines.append(f"regularisation: {decay} part of the matrix (--l2)")
     lines.append(f"products: {result.products}, {result.products_for_eigenvalues} for eigenvalues")
+    lines += _self_check(result)
     if not result.multiplicity_checked:
         lines.append("note: multiplicities were not checked: an equal eigenvalue may be missing")
     if not result.complete:
         lines.append("partial: the run was stopped")
     elif not result.converged:
         lines.append("warning: not every eigenvalue converged; raise --max-products or --basis")
+    return lines
+
+
+def _self_check(result: Spectrum) -> list[str]:
+    if not np.isfinite(result.asymmetry):
+        return []
+    lines = [f"self-check: u.Av and v.Au agree to {result.asymmetry:.1g} of their size"]
+    if np.isfinite(result.difference):
+        lines.append(
+            f"note: a central difference of gradients differs from the product by "
+            f"{100 * result.difference:.2g} %; kinks (ReLU, pooling) can do that"
+        )
     return lines
 
 

@@ -72,7 +72,7 @@ def curvature(
         probes: random vectors for the trace, one product each.
         max_products: for lambda_max.
         memory: bytes for kept graphs.
-        matrix: one of `products.MATRICES`.
+        matrix: one of `objective.MATRICES`.
 
     Yields:
         Products so far, and at last the block.

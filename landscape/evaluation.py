@@ -15,6 +15,7 @@ from landscape.modes import one_forward, restoring
 from landscape.task import Task
 
 T = TypeVar("T")
+Loss = Callable[[nn.Module, Any], Tensor]
 
 
 class Evaluation:
@@ -57,7 +58,7 @@ class Evaluation:
         return result
 
     def values(
-        self, batch: Any, *, metrics: bool = False, share: bool = False
+        self, batch: Any, *, metrics: bool = False, share: bool = False, loss: Loss | None = None
     ) -> dict[str, Tensor]:
         """What the task returns for `batch`, as it returns it, "loss" first.
 
@@ -65,15 +66,17 @@ class Evaluation:
             batch: as the task makes it, on the device of the tensors.
             metrics: whether to ask for the metrics too.
             share: run the network once for both.
+            loss: another way to compute the task's loss.
         """
+        loss = loss or self.task.loss
         if not metrics or self.task.metrics is None:
-            return {"loss": self.task.loss(self.net, batch)}
+            return {"loss": loss(self.net, batch)}
         with one_forward(self.net) if share else contextlib.nullcontext():
-            loss = self.task.loss(self.net, batch)
+            value = loss(self.net, batch)
             others = self.task.metrics(self.net, batch)
         if "loss" in others:
             raise UserError("the task's metrics has an entry 'loss': give it another name")
-        return {"loss": loss, **others}
+        return {"loss": value, **others}
 
     def each(
         self,
@@ -82,6 +85,7 @@ class Evaluation:
         *,
         mask: Tensor | None = None,
         metrics: bool = False,
+        loss: Loss | None = None,
     ) -> None:
         """Evaluate `batch`, in micro-batches where asked for, and give each part to `use`.
 
@@ -93,6 +97,7 @@ class Evaluation:
             use: takes totals and weights of the examples, by name.
             mask: entries of the loss that count; None for all.
             metrics: whether to ask for the metrics too.
+            loss: another way to compute the task's loss.
 
         Raises:
             UserError: the task returns something unusable, or memory runs out on examples that
@@ -103,17 +108,17 @@ class Evaluation:
             for start in range(0, size, step):
                 cut = slice(start, start + step)
                 piece = None if mask is None else mask[cut]
-                self.each(tree.rows(batch, cut), use, mask=piece, metrics=metrics)
+                self.each(tree.rows(batch, cut), use, mask=piece, metrics=metrics, loss=loss)
             return
         try:
-            use(self._examples(batch, mask, metrics))
+            use(self._examples(batch, mask, metrics, loss))
         except torch.cuda.OutOfMemoryError as error:
             cause = str(error).splitlines()[0]
         else:
             return
         # Outside the except block, where the failed call's tensors are free again.
         self._halve(batch, cause)
-        self.each(batch, use, mask=mask, metrics=metrics)
+        self.each(batch, use, mask=mask, metrics=metrics, loss=loss)
 
     def independent(self, batch: Any) -> bool | None:
         """Whether each example of `batch` has the same loss in a part of the batch.
@@ -143,10 +148,12 @@ class Evaluation:
             return None
         return bool(torch.allclose(joined, whole, rtol=1e-4, atol=1e-6, equal_nan=True))
 
-    def _examples(self, batch: Any, mask: Tensor | None, metrics: bool) -> dict[str, PerExample]:
+    def _examples(
+        self, batch: Any, mask: Tensor | None, metrics: bool, loss: Loss | None = None
+    ) -> dict[str, PerExample]:
         groups = self.task.groups(batch) if self.task.groups else None
         weights = self.task.weights(batch) if self.task.weights else None
-        values = self.values(batch, metrics=metrics, share=self.share_forward)
+        values = self.values(batch, metrics=metrics, share=self.share_forward, loss=loss)
         results = {}
         for name, value in values.items():
             # A metric of the shape of the loss is padded where the loss is.

@@ -14,6 +14,7 @@ from landscape.errors import UserError
 from landscape.estimate import PerExample
 from landscape.objective import Objective
 from landscape.probes import Mean, Probes
+from landscape.product_check import ProductCheck, check_product
 from landscape.products import gradients
 from landscape.results import Spectrum
 
@@ -24,7 +25,8 @@ UNKNOWN = Mean(float("nan"), float("nan"))
 class Settings:
     """What is wanted of the curvature, and how well."""
 
-    matrix: str = "hessian"  # one of products.MATRICES
+    matrix: str = "hessian"  # one of objective.MATRICES
+    check: bool = False  # test the product on itself first
     count: int = 5  # eigenvalues, at each end for "both"
     which: str = "both"  # "magnitude", "largest", "smallest" or "both" (algebraic) ends
     tolerance: float = 1e-3  # of the residual, relative to the eigenvalue
@@ -95,6 +97,7 @@ class Curvature:
         )
         self.pairs: lanczos.Eigenpairs | None = None
         self.probes: Probes | None = None
+        self.checked: ProductCheck | None = None
         self.blocks: list[blocks.Block] = []
         self._products_of_blocks = 0
 
@@ -106,6 +109,7 @@ class Curvature:
     def __iter__(self) -> Iterator[str]:
         """After every product, what is going on."""
         try:
+            yield from self._run_check()
             for step in self.search:
                 worst = f", residual {step.residuals.max():.1g}" if len(step.residuals) else ""
                 yield f"{step.converged} of {step.wanted} eigenvalues converged{worst}"
@@ -126,6 +130,20 @@ class Curvature:
         ends = 2 if settings.which == "both" else 1
         wanted = ends * (settings.count + lanczos.GUARDS)
         return max(lanczos.default_basis(wanted), wanted + settings.steps)
+
+    def _run_check(self) -> Iterator[str]:
+        if not self.settings.check:
+            return
+        checked = check_product(self.product, self.objective, self.theta, self.generator)
+        if not checked.symmetric:
+            raise UserError(
+                "the product fails its self-check: u.Av and v.Au differ by "
+                f"{checked.asymmetry:.1g} of their size (rounding permits {checked.limit:.1g}); "
+                "an operation of the network or the loss has a wrong second derivative, or "
+                "changes from call to call"
+            )
+        self.checked = checked
+        yield "self-check of the product passed"
 
     def _run_probes(self) -> Iterator[str]:
         settings = self.settings
@@ -192,6 +210,8 @@ class Curvature:
             multiplicity_checked=pairs.multiplicity_checked,
             complete=complete,
             l2=self.objective.l2,
+            asymmetry=self.checked.asymmetry if self.checked else float("nan"),
+            difference=self.checked.difference if self.checked else float("nan"),
             **self._density(),
             **self._blocks(),
         )

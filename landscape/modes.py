@@ -1,7 +1,7 @@
 """States that a network and torch are in for the time of one call, and not afterwards."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,13 +25,26 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def replaced_forward(net: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """`forward` in the place of the network's own, for every call of it within the context."""
+    had_own, own = "forward" in net.__dict__, net.forward
+    net.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if had_own:
+            net.__dict__["forward"] = own
+        else:
+            del net.__dict__["forward"]
+
+
+@contextlib.contextmanager
 def one_forward(net: nn.Module) -> Iterator[None]:
     """Within the context, the network run twice on the same tensors runs once.
 
     A loss and the metrics beside it mostly ask for the same outputs; this halves their cost.
     """
     run = net.forward
-    had_own = "forward" in net.__dict__
     outputs: dict[Any, Any] = {}
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -41,14 +54,8 @@ def one_forward(net: nn.Module) -> Iterator[None]:
             outputs[key] = run(*args, **kwargs), args, kwargs
         return outputs[key][0]
 
-    net.__dict__["forward"] = forward
-    try:
+    with replaced_forward(net, forward):
         yield
-    finally:
-        if had_own:
-            net.__dict__["forward"] = run
-        else:
-            del net.__dict__["forward"]
 
 
 @contextlib.contextmanager

@@ -12,13 +12,20 @@ from landscape import batchnorm, products, tree
 from landscape.device import accumulator
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample, estimate, join
-from landscape.evaluation import Evaluation
+from landscape.evaluation import Evaluation, Loss
+from landscape.fisher import Fisher
+from landscape.gauss_newton import GaussNewton
 from landscape.modes import evaluating
 from landscape.space import WeightSpace
 from landscape.task import Task
 
 Tensors = Mapping[str, Tensor]
 T = TypeVar("T")
+MATRICES: dict[str, type[products.Product]] = {
+    "hessian": products.Hessian,
+    "ggn": GaussNewton,
+    "fisher": Fisher,
+}
 
 
 class Objective:
@@ -123,13 +130,23 @@ class Objective:
             out, sums = self.accumulate(theta, part)
         return self.penalised(out.div_(sums[1].to(out.dtype)), theta)
 
+    def matrix(self, kind: str, theta: Tensor, *, memory: int | None = None) -> products.Product:
+        """The product with the matrix `kind`, one of `MATRICES`, at `theta`."""
+        if kind not in MATRICES:
+            raise ValueError(f"no matrix {kind!r}: one of {', '.join(MATRICES)}")
+        return MATRICES[kind](self, theta, memory=memory)
+
     def hessian(self, theta: Tensor, *, memory: int | None = None) -> products.Hessian:
         """The product with the Hessian of the mean loss at `theta`: see `products.Hessian`."""
         return products.Hessian(self, theta, memory=memory)
 
-    def matrix(self, kind: str, theta: Tensor, *, memory: int | None = None) -> products.Hessian:
-        """The product with the Hessian."""
-        return self.hessian(theta, memory=memory)
+    def gauss_newton(self, theta: Tensor, *, memory: int | None = None) -> GaussNewton:
+        """The product with the generalised Gauss-Newton matrix: see `gauss_newton`."""
+        return GaussNewton(self, theta, memory=memory)
+
+    def fisher(self, theta: Tensor, *, memory: int | None = None) -> Fisher:
+        """The product with the empirical Fisher matrix: see `fisher`."""
+        return Fisher(self, theta, memory=memory)
 
     def accumulate(
         self,
@@ -138,6 +155,7 @@ class Objective:
         *,
         first: int = 0,
         last: int | None = None,
+        loss: Loss | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sum over the batches of a derivative of their losses, and the weight of the sum.
 
@@ -147,6 +165,7 @@ class Objective:
                 leaves, returns the derivative by name.
             first: the batch to begin with.
             last: the batch to end before; None for all.
+            loss: another way to compute the task's loss.
 
         Returns:
             The sum (P,), and the total and the weight (2,) of the losses it came from.
@@ -161,13 +180,14 @@ class Objective:
         def work() -> None:
             numbered = enumerate(self._masked_batches())
             for index, (batch, mask) in itertools.islice(numbered, first, last):
-                self.evaluation.each(batch, functools.partial(add, index), mask=mask)
+                self.evaluation.each(batch, functools.partial(add, index), mask=mask, loss=loss)
 
         def add(index: int, found: dict[str, PerExample]) -> None:
-            loss = found["loss"]
-            for name, piece in part(index, loss, leaves).items():
+            examples = found["loss"]
+            for name, piece in part(index, examples, leaves).items():
                 views[name].add_(piece)
-            sums.add_(torch.stack([loss.total.detach().sum(), loss.weight.sum()]).to(sums))
+            total, weight = examples.total.detach().sum(), examples.weight.sum()
+            sums.add_(torch.stack([total, weight]).to(sums))
 
         with evaluating(self.net), torch.enable_grad():
             self.evaluation.within(moving, work)

@@ -4,9 +4,11 @@ Reverse over reverse throughout: `torch` has silently wrong values in gradients 
 derivatives (through layer_norm and batch_norm), and fused attention has none.
 """
 
+import abc
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,17 @@ from landscape import tree
 from landscape.device import free_memory
 from landscape.errors import UserError
 from landscape.estimate import PerExample
+from landscape.evaluation import Loss
 from landscape.modes import twice_differentiable
+from landscape.second_order import explanation, refuse_once_differentiable
 from landscape.space import WeightSpace
+from landscape.task import Task
 
 Matvec = Callable[[Tensor], Tensor]
 Tensors = Mapping[str, Tensor]
+Linear = Callable[[Tensors], Tensors]
+Part = Callable[[int, PerExample, Tensors], Tensors]
+Sums = tuple[Tensor, Tensor]
 
 
 class Risk(Protocol):
@@ -29,53 +37,70 @@ class Risk(Protocol):
     space: WeightSpace
     batches: Iterable[Any]
 
+    @property
+    def task(self) -> Task:
+        """What is evaluated."""
+
     def losses(self, theta: Tensor) -> PerExample:
         """Totals and weights (N,) of the examples at a point (P,)."""
 
     def accumulate(
         self,
         theta: Tensor,
-        part: Callable[[int, PerExample, Tensors], Tensors],
+        part: Part,
         *,
         first: int = 0,
         last: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        loss: Loss | None = None,
+    ) -> Sums:
         """Sum of a derivative over the batches, and total and weight of their losses."""
 
     def penalised(self, derivative: Tensor, of_penalty: Tensor) -> Tensor:
         """The derivative (P,) with that of the penalty added."""
 
 
-class Hessian:
-    """v -> H v, H the Hessian of the mean loss at a point.
+class Product(abc.ABC):
+    """v -> A v, A the mean over the examples of a second-derivative matrix, at a point.
 
-    Pearlmutter (1994) in reverse over reverse: H v is the gradient of g(theta).v. The first-order
-    graph of as many batches as fit into `memory` is kept from the first product on, which then
-    costs about a third less; the graphs of the others are built anew for every product.
+    What differs from matrix to matrix is `_linear`, the product with the matrix of a part of one
+    batch, for which that part's graph is built. The graphs of as many batches as fit into
+    `memory` are kept from the first product on, which saves their building (a third of a Hessian
+    product); the others are built anew for every product.
 
     Attributes:
+        name: of the matrix, as in `objective.MATRICES`.
         products: made so far.
         kept: batches whose graph is kept.
+        basis: what the loss of an example is: see `estimate.PerExample`.
+        total: sum of the losses of the examples at the point.
     """
 
-    def __init__(self, objective: Risk, theta: Tensor, *, memory: int | None = None) -> None:
+    name: ClassVar[str]
+
+    def __init__(
+        self, objective: Risk, theta: Tensor, *, memory: int | None = None, loss: Loss | None = None
+    ) -> None:
         """Check the point; nothing is built before the first product.
 
         Args:
             objective: the mean loss.
             theta: (P,) the point.
             memory: bytes for kept graphs; 0 keeps none, None a quarter of what is free.
+            loss: another way to compute the task's loss.
 
         Raises:
             UserError: the loss of some examples is not finite there.
         """
         self.objective, self.theta = objective, theta.detach().clone()
         self.products = 0
+        self._loss = loss
         self._complete = False
         self._room = free_memory(theta.device) // 4 if memory is None else memory
-        self._graphs: dict[int, list[tuple[Tensors, Tensors]]] | None = None
-        self._weight = 0.0
-        _refuse_non_finite(objective, self.theta)
+        self._graphs: dict[int, list[Linear]] | None = None
+        self._total = self._weight = torch.zeros(())  # of the first product's losses
+        losses = objective.losses(self.theta)
+        refuse_non_finite(objective, losses.total)
+        self.basis, self.total = losses.basis, losses.total.sum()
 
     @property
     def kept(self) -> int:
@@ -83,7 +108,11 @@ class Hessian:
         return len(self._graphs or {})
 
     def __call__(self, v: Tensor) -> Tensor:
-        """H v (P,), for v (P,)."""
+        """A v (P,), for v (P,).
+
+        Raises:
+            UserError: the loss has no second derivatives; the operation is named.
+        """
         pieces = self.objective.space.unravel(v)
         self.products += 1
         if self._graphs is None:
@@ -92,50 +121,58 @@ class Hessian:
             out = torch.zeros_like(v)
             views = self.objective.space.unravel(out)
             for parts in self._graphs.values():
-                for graph in parts:
-                    for name, piece in _along(*graph, pieces).items():
+                for linear in parts:
+                    for name, piece in linear(pieces).items():
                         views[name].add_(piece)
             if not self._complete:
                 out += self._rebuilt(pieces)
-        return self.objective.penalised(out.div_(self._weight), v)
+        # The weight stays on its device: a number of the host would wait for it.
+        return self.objective.penalised(out.div_(self._weight.to(out.dtype)), v)
+
+    @abc.abstractmethod
+    def _linear(self, loss: PerExample, leaves: Tensors) -> Linear:
+        """The product with the matrix of a part of a batch, times the weight of its examples."""
+
+    def _roots(self, loss: PerExample) -> list[Tensor]:
+        """Where the graph of a part of a batch begins."""
+        return [loss.total]
 
     def _build(self, pieces: Tensors) -> Tensor:
         """The first product, which keeps what graphs there is room for."""
-        graphs: dict[int, list[tuple[Tensors, Tensors]]] = {}
+        graphs: dict[int, list[Linear]] = {}
         bytes_each = self._bytes_per_example() if self._room else float("inf")
         room, full = float(self._room), False
         batches = 0
 
         def part(index: int, loss: PerExample, leaves: Tensors) -> Tensors:
             nonlocal room, full, batches
+            refuse_once_differentiable(self._roots(loss))
+            linear = self._linear(loss, leaves)
+            out = linear(pieces)  # before anything is noted: where memory runs out, it is redone
             batches = index + 1
-            slopes = gradients(loss.total.sum(), leaves, create_graph=True)
             room -= bytes_each * loss.total.numel()
             if room < 0 and not full:
                 full = True
                 graphs.pop(index, None)  # its other parts would be counted twice
             if not full:
-                graphs.setdefault(index, []).append((slopes, leaves))
-            return _along(slopes, leaves, pieces)
+                graphs.setdefault(index, []).append(linear)
+            return out
 
-        with twice_differentiable(self.objective.net):
-            out, sums = self.objective.accumulate(self.theta, part)
-        self._graphs, self._weight = graphs, float(sums[1])
+        out, sums = self._summed(part)
+        self._graphs, (self._total, self._weight) = graphs, sums
         self._complete = len(graphs) == batches
         return out
 
     def _rebuilt(self, pieces: Tensors) -> Tensor:
         def part(_: int, loss: PerExample, leaves: Tensors) -> Tensors:
-            slopes = gradients(loss.total.sum(), leaves, create_graph=True)
-            return _along(slopes, leaves, pieces)
+            return self._linear(loss, leaves)(pieces)
 
-        with twice_differentiable(self.objective.net):
-            return self.objective.accumulate(self.theta, part, first=self.kept)[0]
+        return self._summed(part, first=self.kept)[0]
 
     def _bytes_per_example(self) -> float:
         """What the graph of the first batch holds, beyond the leaves, for each example."""
         seen: dict[int, int] = {}
-        examples = 0
+        found: list[float] = []
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
@@ -143,21 +180,51 @@ class Hessian:
             return tensor
 
         def part(_: int, loss: PerExample, leaves: Tensors) -> Tensors:
-            nonlocal examples
-            examples += loss.total.numel()
-            gradients(loss.total.sum(), leaves, create_graph=True)
-            for leaf in leaves.values():
-                seen.pop(leaf.untyped_storage().data_ptr(), None)
+            if not found:  # one part: the memory of the next would lie where this one's did
+                refuse_once_differentiable(self._roots(loss))
+                linear = self._linear(loss, leaves)
+                for leaf in leaves.values():
+                    seen.pop(leaf.untyped_storage().data_ptr(), None)
+                found.append(sum(seen.values()) / max(1, loss.total.numel()))
+                del linear
             return {}
 
-        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-        with twice_differentiable(self.objective.net), hooks:
-            self.objective.accumulate(self.theta, part, last=1)
-        return sum(seen.values()) / max(1, examples)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            self._summed(part, last=1)
+        return found[0]
+
+    def _summed(self, part: Part, *, first: int = 0, last: int | None = None) -> Sums:
+        try:
+            with twice_differentiable(self.objective.net):
+                return self.objective.accumulate(
+                    self.theta, part, first=first, last=last, loss=self._loss
+                )
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise explanation(error) from error
 
 
-def _refuse_non_finite(objective: Risk, theta: Tensor) -> None:
-    total = objective.losses(theta).total
+class Hessian(Product):
+    """v -> H v, H the Hessian of the mean loss at a point.
+
+    Pearlmutter (1994) in reverse over reverse: H v is the gradient of g(theta).v, g the gradient.
+    """
+
+    name = "hessian"
+
+    def _linear(self, loss: PerExample, leaves: Tensors) -> Linear:
+        slopes = gradients(loss.total.sum(), leaves, create_graph=True)
+        return functools.partial(_along, slopes, leaves)
+
+
+def zero(_: Tensors) -> Tensors:
+    """The product of a part whose matrix is zero: it reaches no leaf."""
+    return {}
+
+
+def refuse_non_finite(objective: Risk, total: Tensor) -> None:
+    """Refuse a point at which examples have no finite loss, with the batch of the first one."""
     broken = (~total.isfinite()).nonzero().flatten().tolist()
     if broken:
         ends = itertools.accumulate(tree.size(batch) or 0 for batch in objective.batches)

@@ -45,6 +45,8 @@ class Spectrum:
     complete: bool
     l2: float = 0.0  # X I is part of the matrix
     title: str = ""
+    asymmetry: float = float("nan")  # |u.Av - v.Au| relative to its size; NaN if not checked
+    difference: float = float("nan")  # of a product and a central difference of gradients, relative
     # (G,) where the density was asked for; per unit of the eigenvalue, integrates to 1
     grid: Annotated[Array | None, Dims("grid", "eigenvalue")] = None
     density: Annotated[Array | None, Dims("grid", "density of eigenvalues")] = None

@@ -29,6 +29,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+OF_TWO = ("loss", "metrics", "outputs", "output_loss")  # members that take two arguments
+MEMBERS = ("model", "data", "weights", "groups", "parameters", *OF_TWO)
 DEFAULT_FILE = "landscape_task.py"
 HINT = "`landscape init` writes a commented one"
 # Frames of a traceback that do not tell a person where their own code went wrong.
@@ -49,6 +51,11 @@ class Task:
         weights: `weights(batch)`, weights of the entries of the loss; 0 masks padding.
         groups: `groups(batch)`, the example that each entry of a flat loss belongs to.
         parameters: `parameters(net)`, the names of the parameters that move.
+        outputs: `outputs(net, batch)`, what the loss is computed from: a tensor, or several in a
+            container. With `output_loss`, for the Gauss-Newton matrix, where the loss does not
+            call the network once, as `net(...)`.
+        output_loss: `output_loss(outputs, batch)`, the loss, which must reach the weights through
+            `outputs` only.
         batch_size: for data that do not come in batches.
         source: the file that defines the task, if it is one.
         name: for messages.
@@ -61,6 +68,8 @@ class Task:
     weights: Callable[..., Tensor] | None = None
     groups: Callable[..., Tensor] | None = None
     parameters: Callable[..., Iterable[str]] | None = None
+    outputs: Callable[..., Any] | None = None
+    output_loss: Callable[..., Tensor] | None = None
     batch_size: int | None = None
     source: Path | None = None
     name: str = "task"
@@ -103,10 +112,13 @@ def from_object(
             f"data() -> batches and loss(net, batch) -> (B,); {HINT}"
         )
     members: dict[str, Any] = {
-        field: getattr(thing, field)
-        for field in ("model", "data", "loss", "metrics", "weights", "groups", "parameters")
-        if getattr(thing, field, None) is not None
+        field: getattr(thing, field) for field in MEMBERS if getattr(thing, field, None) is not None
     }
+    if ("outputs" in members) != ("output_loss" in members):
+        raise UserError(
+            f"{name} has only one of outputs(net, batch) and output_loss(outputs, batch): give "
+            "both, so that output_loss(outputs(net, batch), batch) is the loss, or neither"
+        )
     for key, value in (settings or {}).items():
         member, _, argument = key.partition(".")
         if member not in members or not argument:
@@ -117,7 +129,7 @@ def from_object(
         _check_argument(members[member], member, argument)
         members[member] = functools.partial(members[member], **{argument: value})
     for field in members:
-        _check_required(members[field], field, {"loss": 2, "metrics": 2}.get(field, 1))
+        _check_required(members[field], field, 2 if field in OF_TWO else 1)
     guarded = {field: _guarded(member, f"{field}()", name) for field, member in members.items()}
     batch_size = getattr(thing, "batch_size", None)
     return Task(**guarded, batch_size=batch_size, source=source, name=name)

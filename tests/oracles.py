@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from landscape import space, task
 from landscape.batches import Batches
 from landscape.objective import Objective
+from landscape.space import WeightSpace
 from landscape.task import Task
 
 
@@ -224,3 +225,16 @@ def assert_close(a: Any, b: Any, relative: float) -> None:
     assert a.shape == b.shape
     scale = float(b.abs().max())
     assert float((a - b).abs().max()) <= relative * scale, (float((a - b).abs().max()), scale)
+
+
+def dense_jacobian(of: Task, axes: WeightSpace, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """The network's outputs (..., K) on all data and their Jacobian (..., K, P), row by row."""
+    net = copy.deepcopy(of.model()).double().eval()
+    x = of.data()[0]
+    x = x.double() if x.is_floating_point() else x
+
+    def scores(at: Tensor) -> Tensor:
+        tensors = {name: piece.contiguous() for name, piece in axes.unravel(at).items()}
+        return torch.func.functional_call(net, tensors, (x,))
+
+    return scores(theta).detach(), torch.autograd.functional.jacobian(scores, theta)

@@ -390,3 +390,54 @@ def test_the_loss_stands_beside_the_curvature():
     plain = plain_losses(of)
     assert found.loss == pytest.approx(float(plain.mean()))
     assert found.loss_stderr == pytest.approx(float(plain.std() / math.sqrt(30)))
+
+
+@pytest.mark.parametrize("matrix", ["ggn", "fisher"])
+def test_other_matrices_have_no_negative_eigenvalue_and_the_trace_of_their_formula(matrix):
+    of = networks()["mlp"]
+    f = objective(of, dtype=DOUBLE, batch_size=9)
+    found = curvature(f, matrix=matrix, count=3, probes=40)
+    net, (x, y) = of.model().double(), of.data()
+    trace = 0.0
+    for image, label in zip(x.double(), y, strict=True):
+        scores = net(image)
+        p = scores.softmax(0).detach()
+        if matrix == "fisher":
+            slopes = [p - F.one_hot(label, 3)]
+        else:  # diag(p) - p p' = sum_k p_k (e_k - p)(e_k - p)'
+            slopes = [p[k].sqrt() * (F.one_hot(torch.tensor(k), 3) - p) for k in range(3)]
+        for slope in slopes:
+            g = torch.autograd.grad(scores, list(net.parameters()), slope, retain_graph=True)
+            trace += float(sum(piece.square().sum() for piece in g)) / len(x)
+    assert found.matrix == matrix
+    assert found.eigenvalue.min() > -1e-9
+    assert abs(found.trace - trace) <= 3 * found.trace_stderr
+
+
+def test_a_product_that_passes_its_self_check_says_so_and_one_that_does_not_is_refused():
+    f = objective(networks()["mlp"], dtype=DOUBLE)
+    found = curvature(f, check=True, count=1, probes=0)
+    assert found.asymmetry < 1e-12
+    assert found.difference < 1  # the network has kinks
+
+    class Bent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(2, dtype=DOUBLE))
+
+    class Skew(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, w):
+            ctx.save_for_backward(w)
+            return (w**2).sum()
+
+        @staticmethod
+        def backward(ctx, g):
+            (w,) = ctx.saved_tensors
+            return g * torch.stack([2 * w[0] + w[1], 2 * w[1]])
+
+    of = as_task(
+        model=Bent, data=lambda: torch.ones(3), loss=lambda net, k: Skew.apply(net.w) * k.double()
+    )
+    with pytest.raises(UserError, match=r"fails its self-check: u\.Av and v\.Au differ by"):
+        curvature(objective(of, dtype=DOUBLE), check=True)

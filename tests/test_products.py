@@ -1,12 +1,16 @@
-"""Products with the Hessian: kept graphs, their memory, and what is refused."""
+"""Products with any matrix: kept graphs, their memory, host copies, and what is refused."""
 
 import pytest
 import torch
-from oracles import as_task, classifier, cross_entropy, mlp, objective, zoo
+from oracles import as_task, classifier, cross_entropy, mlp, objective, snapshot, zoo
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from landscape import products
+from landscape import gauss_newton, products
 from landscape.errors import UserError
+from landscape.estimate import EXAMPLES, PerExample
+from landscape.objective import MATRICES
 
 DOUBLE = torch.float64
 
@@ -15,28 +19,80 @@ def directions(count: int, size: int) -> Tensor:
     return torch.randn(count, size, generator=torch.Generator().manual_seed(3), dtype=DOUBLE)
 
 
+@pytest.mark.parametrize("kind", MATRICES)
 @pytest.mark.parametrize("name", list(zoo()))
-def test_kept_graphs_give_the_products_of_rebuilt_ones(name):
+def test_kept_graphs_give_the_products_of_rebuilt_ones(name, kind):
     f = objective(zoo()[name], dtype=DOUBLE, batch_size=5)
     theta = f.theta() + 0.01
-    kept, rebuilt = f.hessian(theta), f.hessian(theta, memory=0)
+    kept, rebuilt = f.matrix(kind, theta), f.matrix(kind, theta, memory=0)
     for v in directions(3, f.space.size):
         torch.testing.assert_close(kept(v), rebuilt(v), rtol=1e-11, atol=1e-12)
     assert kept.kept > 1
     assert rebuilt.kept == 0
 
 
-def test_memory_for_a_part_of_the_batches_keeps_the_first_ones_only():
+@pytest.mark.parametrize("kind", MATRICES)
+def test_memory_for_a_part_of_the_batches_keeps_the_first_ones_only(kind):
     f = objective(classifier(20), dtype=DOUBLE, batch_size=5)
-    whole = f.hessian(f.theta())
+    whole = f.matrix(kind, f.theta())
     v = directions(1, f.space.size)[0]
     whole(v)
     room = int(whole._bytes_per_example() * 11)  # two batches of five, and a bit
-    part = f.hessian(f.theta(), memory=room)
+    part = f.matrix(kind, f.theta(), memory=room)
     first, second = part(v), part(v)
     assert (whole.kept, part.kept) == (4, 2)
     for product in (first, second):
         torch.testing.assert_close(product, whole(v), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_memory_for_less_than_one_graph_keeps_none(kind):
+    f = objective(classifier(20), dtype=DOUBLE, batch_size=5)
+    whole, little = f.matrix(kind, f.theta()), f.matrix(kind, f.theta(), memory=1)
+    for v in directions(2, f.space.size):
+        torch.testing.assert_close(little(v), whole(v), rtol=1e-12, atol=1e-14)
+    assert little.kept == 0
+
+
+class Then(torch.autograd.Function):
+    """The identity, with `act` on the gradient of its gradient's graph."""
+
+    @staticmethod
+    def forward(ctx, x, act, order):
+        ctx.act, ctx.order = act, order
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        out = ctx.act(g) if ctx.order == 0 else Then.apply(g, ctx.act, ctx.order - 1)
+        return out, None, None
+
+
+def then(x, act):
+    return Then.apply(x, act, 1)
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_graphs_of_micro_batches_are_counted_once(kind, monkeypatch):
+    """Memory runs out in the products of more than three examples, graphs and all."""
+
+    def run_out(g):
+        if len(g) > 3 and not torch.is_grad_enabled():
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return g
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    of = classifier(13)
+    greedy = as_task(
+        model=mlp,
+        data=of.data,
+        loss=lambda net, b: cross_entropy(lambda x: then(net(x), run_out), b),
+    )
+    f, plain = (objective(task, dtype=DOUBLE, batch_size=6) for task in (greedy, of))
+    product, expected = f.matrix(kind, f.theta()), plain.matrix(kind, f.theta())
+    for v in directions(2, f.space.size):
+        torch.testing.assert_close(product(v), expected(v), rtol=1e-12, atol=1e-14)
+    assert f.evaluation.micro_batch == 3
 
 
 def test_a_kept_product_evaluates_the_network_no_more():
@@ -97,3 +153,167 @@ def test_a_point_where_the_loss_is_not_finite_is_refused_with_the_batch():
     f = objective(as_task(model=mlp, data=lambda: (x, y), loss=loss), batch_size=5)
     with pytest.raises(UserError, match=r"1 of 20 examples is not finite .* first in batch 2"):
         products.Hessian(f, f.theta())
+
+
+class NoHost(TorchDispatchMode):
+    """Refuses what reads a number or copies to the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs, aten = kwargs or {}, torch.ops.aten
+        assert func is not aten._local_scalar_dense.default
+        assert "item" not in func.name()
+        if func is aten._to_copy.default:
+            assert kwargs.get("device") in (None, args[0].device)
+        if func is aten.copy_.default:
+            assert args[0].device == args[1].device
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("kind", MATRICES)
+@pytest.mark.parametrize("name", list(zoo()))
+def test_no_number_is_read_within_a_product(name, kind, memory, device):
+    f = objective(zoo()[name], batch_size=5, l2=0.1, device=device)
+    product, v = f.matrix(kind, f.theta(), memory=memory), torch.ones_like(f.theta())
+    with pytest.raises(AssertionError), NoHost():
+        v[0].item()
+    product(v)
+    with NoHost():
+        product(v)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("kind", MATRICES)
+@pytest.mark.parametrize("name", list(zoo()))
+def test_a_product_runs_on_a_device_that_has_no_numbers(name, kind, memory, monkeypatch):
+    """A tensor made on the host, or a number read, is an error on the meta device."""
+    monkeypatch.setattr(products, "refuse_non_finite", lambda *_: None)
+    monkeypatch.setattr(gauss_newton, "refuse_other_loss", lambda *_: None)
+    f = objective(zoo()[name], device="meta", batch_size=5, l2=0.1)
+    one = torch.ones(1, device="meta")
+    monkeypatch.setattr(f, "losses", lambda _: PerExample(one, one, EXAMPLES))
+    product, v = f.matrix(kind, f.theta(), memory=memory), torch.ones_like(f.theta())
+    product(v)  # which moves the data there
+    with NoHost():
+        out = product(v)
+    assert (out.device.type, out.shape) == ("meta", v.shape)
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_a_loss_that_reaches_no_weight_has_a_zero_matrix(kind):
+    of = as_task(model=mlp, data=classifier(13).data, loss=lambda _, batch: batch[0].sum(1))
+    f = objective(of)
+    if kind == "ggn":
+        with pytest.raises(UserError, match="the loss does not call the network"):
+            f.matrix(kind, f.theta())(torch.ones(f.space.size))
+    else:
+        assert not f.matrix(kind, f.theta())(torch.ones(f.space.size)).any()
+
+
+def absolute(net, batch):
+    return (net(batch[0])[:, 0] - batch[1]).abs()
+
+
+def pinball(net, batch):
+    off = batch[1] - net(batch[0])[:, 0]
+    return torch.maximum(0.9 * off, -0.1 * off)
+
+
+@pytest.mark.parametrize("loss", [absolute, pinball])
+@pytest.mark.parametrize("kind", ["hessian", "ggn"])
+def test_a_piecewise_linear_loss_of_a_linear_network_has_a_zero_matrix(kind, loss):
+    of = as_task(model=lambda: nn.Linear(4, 1), data=classifier(13).data, loss=loss)
+    f = objective(of, batch_size=5)
+    assert not f.matrix(kind, f.theta())(torch.ones(5)).any()
+
+
+class Square(torch.autograd.Function):
+    """A square that its author differentiated once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        return 2 * ctx.saved_tensors[0] * g
+
+
+def _distances(z):
+    return torch.cdist(z, torch.ones(2, 3).to(z))
+
+
+def _bags(z):
+    return z.sum(1, keepdim=True) * nn.functional.embedding_bag(torch.zeros(1, 1).long(), z)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("kind", MATRICES)
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (Square.apply, "the autograd function 'Square'"),
+        (_distances, "the operation 'cdist'"),
+        (_bags, "the operation 'embedding_bag'"),
+    ],
+)
+def test_an_operation_without_second_derivative_is_named(function, name, kind, memory):
+    class Net(nn.Sequential):
+        def forward(self, x):
+            return function(super().forward(x)).sum(1)
+
+    of = as_task(
+        model=lambda: Net(nn.Linear(4, 3)),
+        data=classifier(13).data,
+        loss=lambda net, batch: net(batch[0]).square(),
+    )
+    f = objective(of, batch_size=5)
+    before = snapshot(f.net)
+    with pytest.raises(UserError, match=f"no second derivatives: {name} has a first derivative"):
+        f.matrix(kind, f.theta(), memory=memory)(torch.ones(f.space.size))
+    assert snapshot(f.net) == before
+
+
+def test_another_failure_of_the_second_derivative_is_told_in_the_words_of_torch():
+    def fail(_):
+        raise RuntimeError("no more than once\nand here is why")
+
+    def loss(net, batch):
+        return then(cross_entropy(net, batch), fail)
+
+    f = objective(as_task(model=mlp, data=classifier(13).data, loss=loss))
+    text = "the loss has no second derivatives here: no more than once$"
+    with pytest.raises(UserError, match=text):
+        f.fisher(f.theta())(torch.ones(f.space.size))
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_the_network_is_the_same_bits_after_products_and_after_an_exception(kind):
+    calls = []
+
+    def loss(net, batch):
+        calls.append(1)
+        value = cross_entropy(net, batch)
+        if len(calls) == 8:
+            raise RuntimeError("on the way")
+        return value
+
+    f = objective(
+        as_task(model=zoo()["conv"].model, data=zoo()["conv"].data, loss=loss), batch_size=5
+    )
+    f.net.train()
+    before = snapshot(f.net)
+    product = f.matrix(kind, f.theta(), memory=0)  # three calls of the loss
+    product(torch.ones(f.space.size))
+    with pytest.raises(UserError, match="on the way"):
+        product(torch.ones(f.space.size))
+    assert len(calls) == 8
+    assert snapshot(f.net) == before
+
+
+def test_a_matrix_that_there_is_not_is_refused():
+    f = objective(classifier(13))
+    with pytest.raises(ValueError, match="no matrix 'kfac': one of hessian, ggn, fisher"):
+        f.matrix("kfac", f.theta())
