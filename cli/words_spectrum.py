@@ -54,7 +54,7 @@ def _error(stderr: float) -> str:
 def _gradient(result: Spectrum) -> str:
     """The norm, and how much of the loss a step along the gradient would still take away."""
     norm = f"norm {result.gradient_norm:.3g}"
-    if not result.lambda_max > 0:
+    if not result.lambda_max > 0 or result.matrix == "fisher":
         return norm
     gain = result.gradient_norm**2 / (2 * result.lambda_max)
     resolved = result.loss_stderr if np.isfinite(result.loss_stderr) else 1e-4 * abs(result.loss)
