@@ -10,6 +10,7 @@ from safetensors import safe_open
 from test_cli_surface import data
 
 from landscape import store
+from landscape.products import Hessian
 
 pytest_plugins = ["keyboard"]
 
@@ -127,6 +128,29 @@ def test_a_time_limit_leaves_what_is_known(terminal):
     assert done.code == 0
     assert "stopped at the time limit" in done.err
     assert not load(terminal).complete
+
+
+@pytest.mark.parametrize(("at", "converged"), [(30, False), (75, True)])
+def test_an_interrupt_keeps_what_is_known(terminal, monkeypatch, at, converged):
+    times = Hessian.__call__
+
+    def interrupted(product, v):
+        if product.products == at:
+            raise KeyboardInterrupt
+        return times(product, v)
+
+    monkeypatch.setattr(Hessian, "__call__", interrupted)
+    run = ("hessian", "ckpt.pt", "--density", "--steps", "30", "--dtype", "float64", "--count", "2")
+    done = terminal.run(*run)
+    assert done.code == 130
+    assert "interrupted: what is done is kept" in done.err
+    result = load(terminal)
+    assert not result.complete
+    assert result.products == at
+    assert result.converged == converged
+    true = torch.linalg.eigvalsh(dense(terminal)).numpy()
+    assert result.eigenvalue[0] == pytest.approx(true[-1], rel=1e-3)
+    assert terminal.run("plot", "ckpt.hessian.h5").code == 0
 
 
 def test_the_same_command_again_computes_nothing_and_another_is_refused(terminal):
