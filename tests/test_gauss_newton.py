@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import as_task, assert_close, classifier, cross_entropy, dense_jacobian, objective, zoo
+from oracles import (
+    ConvNet,
+    as_task,
+    assert_close,
+    classifier,
+    cross_entropy,
+    dense_jacobian,
+    objective,
+    zoo,
+)
 from torch import Tensor, nn
 
 from landscape.errors import UserError
@@ -206,6 +215,25 @@ def test_the_task_may_say_what_the_outputs_are() -> None:
     found = objective(_with(Whole, cross_entropy), dtype=DOUBLE, batch_size=5)
     v = directions(1, f.space.size)[0]
     assert_close(f.gauss_newton(f.theta())(v), found.gauss_newton(f.theta())(v), 1e-13)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"outputs": lambda net, b: net(b[0]), "output_loss": _of_scores}]
+)
+def test_recomputed_statistics_are_held_still(told: dict[str, Any]) -> None:
+    x, y = zoo()["conv"].data()
+    plain, moving = (
+        objective(
+            as_task(model=ConvNet, data=zoo()["conv"].data, loss=cross_entropy, **told),
+            dtype=DOUBLE,
+            batch_size=5,
+            statistics=statistics,
+        )
+        for statistics in (None, [(x.double(), y)])
+    )
+    v = directions(1, plain.space.size)[0]
+    theta = plain.theta() + 0.1
+    assert_close(moving.gauss_newton(theta)(v), plain.gauss_newton(theta)(v), 1e-12)
 
 
 def test_outputs_in_which_the_loss_is_linear_are_taken_if_the_task_says_so() -> None:
