@@ -56,7 +56,9 @@ class GaussNewton(Product):
         curved = [i for i, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
         if not curved:
             pairs = zip(slopes, ends.inputs, strict=True)
-            parts = [(g * x.detach()).sum().to(loss.total) for g, x in pairs if g is not None]
+            parts = [
+                (g.conj() * x.detach()).sum().real.to(loss.total) for g, x in pairs if g is not None
+            ]
             if parts:
                 self._cut.refuse_own_loss(loss.total.detach().sum(), torch.stack(parts).sum())
             return zero

@@ -173,6 +173,23 @@ def test_tensors_in_containers_are_cut_together() -> None:
     assert_close(f.gauss_newton(f.theta())(v), f.hessian(f.theta())(v), 1e-12)
 
 
+def test_complex_outputs_count_with_both_their_parts() -> None:
+    class Spectrum(nn.Linear):
+        def __init__(self) -> None:
+            torch.manual_seed(1)
+            super().__init__(4, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.fft(super().forward(x))
+
+    def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (net(batch[0]) - batch[1][:, None]).abs().pow(3).sum(1)
+
+    f = objective(_with(Spectrum, loss), dtype=DOUBLE, batch_size=5)
+    v = directions(1, f.space.size)[0]
+    assert_close(f.gauss_newton(f.theta())(v), f.hessian(f.theta())(v), 1e-12)
+
+
 def test_a_loss_may_write_to_the_outputs() -> None:
     def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         z = net(batch[0])
