@@ -174,8 +174,8 @@ class Objective:
         out = torch.zeros_like(theta)
         views = self.space.unravel(out)
         sums = torch.zeros(2, dtype=accumulator(theta.device), device=theta.device)
-        moving = {name: t.detach() for name, t in self._tensors(theta).items()}
-        leaves = {n: moving[n].requires_grad_() for n in views if n not in self.space.buffers}
+        tensors = self._leaves(theta)
+        leaves = {n: tensors[n] for n in views if n not in self.space.buffers}
 
         def work() -> None:
             numbered = enumerate(self._masked_batches())
@@ -190,8 +190,13 @@ class Objective:
             sums.add_(torch.stack([total, weight]).to(sums))
 
         with evaluating(self.net), torch.enable_grad():
-            self.evaluation.within(moving, work)
+            self.evaluation.within(tensors, work)
         return out, sums
+
+    def at(self, theta: Tensor, work: Callable[[], None]) -> None:
+        """Do `work` with the network at `theta` (P,), as `accumulate` evaluates it."""
+        with evaluating(self.net), torch.enable_grad():
+            self.evaluation.within(self._leaves(theta), work)
 
     def penalised(self, derivative: Tensor, of_penalty: Tensor) -> Tensor:
         """`derivative` (P,) with that of the penalty added, which is l2 times `of_penalty`."""
@@ -276,6 +281,13 @@ class Objective:
             if name.endswith("running_var"):  # extrapolated below zero it means nothing
                 moving[name] = moving[name].clamp_min(0.0)
         return {**self.constants(), **moving}
+
+    def _leaves(self, theta: Tensor) -> dict[str, Tensor]:
+        """`_tensors` without the graph of theta; those that are no buffers begin a new one."""
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(theta).items()}
+        for name in set(self.space.names) - self.space.buffers:
+            tensors[name].requires_grad_()
+        return tensors
 
     def _penalty(self, theta: Tensor) -> float | Tensor:
         if not self.l2:

@@ -44,6 +44,9 @@ class Risk(Protocol):
     def losses(self, theta: Tensor) -> PerExample:
         """Totals and weights (N,) of the examples at a point (P,)."""
 
+    def at(self, theta: Tensor, work: Callable[[], None]) -> None:
+        """Do `work` with the network at a point (P,)."""
+
     def accumulate(
         self,
         theta: Tensor,
@@ -72,7 +75,6 @@ class Product(abc.ABC):
         products: made so far.
         kept: batches whose graph is kept.
         basis: what the loss of an example is: see `estimate.PerExample`.
-        total: sum of the losses of the examples at the point.
     """
 
     name: ClassVar[str]
@@ -100,7 +102,7 @@ class Product(abc.ABC):
         self._total = self._weight = torch.zeros(())  # of the first product's losses
         losses = objective.losses(self.theta)
         refuse_non_finite(objective, losses.total)
-        self.basis, self.total = losses.basis, losses.total.sum()
+        self.basis = losses.basis
 
     @property
     def kept(self) -> int:
@@ -119,11 +121,7 @@ class Product(abc.ABC):
             out = self._build(pieces)
         else:
             out = torch.zeros_like(v)
-            views = self.objective.space.unravel(out)
-            for parts in self._graphs.values():
-                for linear in parts:
-                    for name, piece in linear(pieces).items():
-                        views[name].add_(piece)
+            self._add_kept(pieces, self.objective.space.unravel(out))
             if not self._complete:
                 out += self._rebuilt(pieces)
         # The weight stays on its device: a number of the host would wait for it.
@@ -162,6 +160,19 @@ class Product(abc.ABC):
         self._graphs, (self._total, self._weight) = graphs, sums
         self._complete = len(graphs) == batches
         return out
+
+    def _add_kept(self, pieces: Tensors, views: Tensors) -> None:
+        """Add the products of the kept graphs to `views`."""
+        graphs = [linear for parts in (self._graphs or {}).values() for linear in parts]
+
+        def work() -> None:
+            for linear in graphs:
+                for name, piece in linear(pieces).items():
+                    views[name].add_(piece)
+
+        # The network stands at the point, for parts of it that activation checkpointing redoes.
+        with twice_differentiable(self.objective.net):
+            self.objective.at(self.theta, work)
 
     def _rebuilt(self, pieces: Tensors) -> Tensor:
         def part(_: int, loss: PerExample, leaves: Tensors) -> Tensors:

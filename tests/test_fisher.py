@@ -94,6 +94,28 @@ def test_it_is_positive_semidefinite_and_the_penalty_adds_a_multiple_of_one() ->
     assert_close(added, bare + 0.25 * eye, 1e-13)
 
 
+def test_frozen_and_unreached_parameters_have_no_part_in_it() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.first, self.unused, self.last = nn.Linear(4, 5), nn.Linear(4, 2), nn.Linear(5, 3)
+            self.first.requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x).tanh())
+
+    of = classifier(13, model=Net)
+    f = objective(of, dtype=DOUBLE, batch_size=5)
+    z, jacobian = dense_jacobian(of, f.space, f.theta())
+    off = z.softmax(-1) - F.one_hot(of.data()[1], 3)
+    gradients = torch.einsum("ik,ikp->ip", off, jacobian)
+    v = directions(1, f.space.size)[0]
+    out = f.fisher(f.theta())(v)
+    assert_close(out, gradients.T @ (gradients @ v) / 13, 1e-12)
+    assert not f.space.unravel(out)["unused.weight"].any()
+
+
 def test_a_loss_without_one_value_per_example_is_refused() -> None:
     of = classifier(13)
     mean = as_task(model=of.model, data=of.data, loss=lambda net, b: of.loss(net, b).mean())

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import as_task, assert_close, classifier, cross_entropy, dense_jacobian, objective, zoo
+from oracles import (
+    ConvNet,
+    as_task,
+    assert_close,
+    classifier,
+    cross_entropy,
+    dense_jacobian,
+    objective,
+    zoo,
+)
 from torch import Tensor, nn
 
 from landscape.errors import UserError
@@ -164,6 +173,23 @@ def test_tensors_in_containers_are_cut_together() -> None:
     assert_close(f.gauss_newton(f.theta())(v), f.hessian(f.theta())(v), 1e-12)
 
 
+def test_complex_outputs_count_with_both_their_parts() -> None:
+    class Spectrum(nn.Linear):
+        def __init__(self) -> None:
+            torch.manual_seed(1)
+            super().__init__(4, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.fft(super().forward(x))
+
+    def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (net(batch[0]) - batch[1][:, None]).abs().pow(3).sum(1)
+
+    f = objective(_with(Spectrum, loss), dtype=DOUBLE, batch_size=5)
+    v = directions(1, f.space.size)[0]
+    assert_close(f.gauss_newton(f.theta())(v), f.hessian(f.theta())(v), 1e-12)
+
+
 def test_a_loss_may_write_to_the_outputs() -> None:
     def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         z = net(batch[0])
@@ -206,6 +232,25 @@ def test_the_task_may_say_what_the_outputs_are() -> None:
     found = objective(_with(Whole, cross_entropy), dtype=DOUBLE, batch_size=5)
     v = directions(1, f.space.size)[0]
     assert_close(f.gauss_newton(f.theta())(v), found.gauss_newton(f.theta())(v), 1e-13)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"outputs": lambda net, b: net(b[0]), "output_loss": _of_scores}]
+)
+def test_recomputed_statistics_are_held_still(told: dict[str, Any]) -> None:
+    x, y = zoo()["conv"].data()
+    plain, moving = (
+        objective(
+            as_task(model=ConvNet, data=zoo()["conv"].data, loss=cross_entropy, **told),
+            dtype=DOUBLE,
+            batch_size=5,
+            statistics=statistics,
+        )
+        for statistics in (None, [(x.double(), y)])
+    )
+    v = directions(1, plain.space.size)[0]
+    theta = plain.theta() + 0.1
+    assert_close(moving.gauss_newton(theta)(v), plain.gauss_newton(theta)(v), 1e-12)
 
 
 def test_outputs_in_which_the_loss_is_linear_are_taken_if_the_task_says_so() -> None:

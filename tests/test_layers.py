@@ -40,7 +40,7 @@ ARROWS = {
     "jacobian": "",
     "products": "device estimate evaluation modes second_order space task tree",
     "outputs": "modes task tree",
-    "gauss_newton": "estimate jacobian outputs products",
+    "gauss_newton": "estimate jacobian modes outputs products",
     "fisher": "estimate jacobian products",
     "objective": "batchnorm device estimate evaluation fisher gauss_newton modes products space"
     " task tree",

@@ -6,8 +6,9 @@ from oracles import as_task, classifier, cross_entropy, mlp, objective, snapshot
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
-from landscape import gauss_newton, products
+from landscape import products
 from landscape.errors import UserError
 from landscape.estimate import EXAMPLES, PerExample
 from landscape.objective import MATRICES
@@ -55,7 +56,7 @@ def test_memory_for_less_than_one_graph_keeps_none(kind):
 
 
 class Then(torch.autograd.Function):
-    """The identity, with `act` on the gradient of its gradient's graph."""
+    """The identity; `act` is done to what its second derivative hands on."""
 
     @staticmethod
     def forward(ctx, x, act, order):
@@ -109,6 +110,36 @@ def test_a_kept_product_evaluates_the_network_no_more():
     product(torch.ones(f.space.size))
     assert calls == []
     assert product.products == 2
+
+
+class Checkpointed(nn.Module):
+    """Whose hidden layer is computed again on the way back, if `saving`."""
+
+    def __init__(self, saving):
+        super().__init__()
+        torch.manual_seed(1)
+        self.saving, self.hidden, self.head = saving, nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def block(self, x):
+        return self.hidden(x).tanh()
+
+    def forward(self, x):
+        z = checkpoint(self.block, x, use_reentrant=False) if self.saving else self.block(x)
+        return self.head(z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize("kind", MATRICES)
+def test_activation_checkpointing_computes_again_at_the_point(kind, dtype):
+    saving, plain = (
+        objective(classifier(13, model=lambda on=on: Checkpointed(on)), dtype=dtype, batch_size=5)
+        for on in (True, False)
+    )
+    theta = plain.theta() + 0.3  # not where the user's network stands
+    product, expected = saving.matrix(kind, theta), plain.matrix(kind, theta)
+    for v in directions(2, plain.space.size).to(dtype):
+        torch.testing.assert_close(product(v), expected(v), rtol=1e-5, atol=1e-6)
+    assert product.kept == 3
 
 
 def test_uneven_batches_and_the_penalty_count_in_kept_products():
@@ -188,7 +219,6 @@ def test_no_number_is_read_within_a_product(name, kind, memory, device):
 def test_a_product_runs_on_a_device_that_has_no_numbers(name, kind, memory, monkeypatch):
     """A tensor made on the host, or a number read, is an error on the meta device."""
     monkeypatch.setattr(products, "refuse_non_finite", lambda *_: None)
-    monkeypatch.setattr(gauss_newton, "refuse_other_loss", lambda *_: None)
     f = objective(zoo()[name], device="meta", batch_size=5, l2=0.1)
     one = torch.ones(1, device="meta")
     monkeypatch.setattr(f, "losses", lambda _: PerExample(one, one, EXAMPLES))

@@ -165,6 +165,18 @@ def test_a_setting_without_value_is_refused() -> None:
             SOURCE.replace("def loss(net, batch)", "def loss(net, batch, scale)"),
             r"loss needs an argument 'scale'",
         ),
+        (
+            "mine.py",
+            SOURCE.replace("class other", "def outputs(net, batch): pass\n\nclass other"),
+            r"only one of outputs\(net, batch\) and output_loss\(outputs, batch\): give both, so",
+        ),
+        (
+            "mine.py",
+            SOURCE.replace(
+                "class other", "outputs = loss\ndef output_loss(z, b, c): ...\nclass other"
+            ),
+            r"output_loss needs an argument 'c'",
+        ),
     ],
 )
 def test_what_is_no_task_is_refused_with_the_reason(
