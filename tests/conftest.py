@@ -7,6 +7,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 
+# As many processes as cores run tests at once, each of them on one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
 
 def _devices() -> list[str]:
     present = {"cpu": True, "cuda": torch.cuda.is_available()}
