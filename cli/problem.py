@@ -1,5 +1,6 @@
 """From options to a problem: the objective, the point, and a record of where both came from."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -180,6 +181,36 @@ def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
         low_precision=loaded.low_precision,
         training=loaded.training,
     )
+
+
+def over(problem: Problem, batches: Batches) -> Objective:
+    """The loss of the problem over other data."""
+    old = problem.objective
+    return Objective(old.task, old.net, old.space, batches, l2=old.l2)
+
+
+def other_split(problem: Problem, split: str) -> Batches:
+    """All the data of another split of the task, looked at once.
+
+    Raises:
+        UserError: the task knows no splits, or the data change between passes.
+    """
+    task, where = problem.objective.task, problem.objective.space
+    if task.split is None:
+        raise UserError(
+            f"--held-out {split}: the task's data() knows no splits: write data(split=...) in it"
+        )
+
+    def made() -> Batches:
+        size = problem.config["batch_size"]
+        data = functools.partial(task.data, split=split)
+        return Batches(data, batch_size=size, dtype=where.dtype, device=where.device)
+
+    batches = made()
+    for _ in batches:
+        pass
+    probe.examine_data(batches, made())
+    return batches
 
 
 def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:

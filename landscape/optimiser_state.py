@@ -1,6 +1,6 @@
 """The state of an optimiser, as `torch.optim` saves it, found in what a checkpoint holds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +93,14 @@ def _walk(saved: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
         if _is_state(node):
             yield steps, node
             continue
-        children = node.items() if isinstance(node, Mapping) else ()
-        if isinstance(node, (list, tuple)):
-            children = enumerate(node)
-        below = [((*steps, str(key)), child) for key, child in children]
+        below = [((*steps, str(key)), child) for key, child in _children(node)]
         stack.extend(reversed(below))
+
+
+def _children(node: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(node, Mapping):
+        return node.items()
+    return enumerate(node) if isinstance(node, (list, tuple)) else ()
 
 
 def _is_state(node: Any) -> bool:

@@ -13,7 +13,7 @@ Matvec = Callable[[Tensor], Tensor]
 
 
 def preconditioned(matvec: Matvec, scale: Tensor) -> Matvec:
-    """v -> S A S v, S the diagonal matrix of `scale` (P,); symmetric where A is.
+    """The product with S A S, S the diagonal matrix of `scale` (P,); symmetric where A is.
 
     With S = D^-1/2 its eigenvalues are those of D^-1 A, which rule the steps D^-1 gradient.
     """
