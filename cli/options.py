@@ -215,6 +215,43 @@ class Directions:
 
 
 _curvature = functools.partial(Option, rich_help_panel="Curvature")
+Tolerance = Annotated[
+    float,
+    _curvature(
+        min=1e-12,
+        callback=_finite,
+        metavar="X",
+        help="Residual to reach, relative to the eigenvalue.",
+    ),
+]
+MaxProducts = Annotated[
+    int | None,
+    _curvature(min=1, metavar="N", help="Stop the eigenvalues there, converged or not."),
+]
+Probes = Annotated[
+    int,
+    _curvature(min=0, metavar="N", help="Random vectors for the trace; 0 for no trace."),
+]
+Only = Annotated[
+    str | None,
+    _curvature(metavar="REGEX", help="Only tensors whose name it matches; the others rest."),
+]
+No1d = Annotated[
+    bool, _curvature("--no-1d", metavar="", help="Hold tensors of one dimension still.")
+]
+Memory = Annotated[
+    str | None,
+    _curvature(
+        metavar="BYTES",
+        help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free.",
+    ),
+]
+Force = Annotated[
+    bool,
+    _curvature(
+        "--force", metavar="", help="Accept weights that are stored in float16 or bfloat16."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -228,51 +265,47 @@ class Curvature:
             metavar="both|largest|smallest|magnitude", help="Which end of the spectrum, or both."
         ),
     ] = "both"
-    tolerance: Annotated[
-        float,
-        _curvature(
-            min=1e-12,
-            callback=_finite,
-            metavar="X",
-            help="Residual to reach, relative to the eigenvalue.",
-        ),
-    ] = 1e-3
-    max_products: Annotated[
-        int | None,
-        _curvature(min=1, metavar="N", help="Stop the eigenvalues there, converged or not."),
-    ] = None
+    tolerance: Tolerance = 1e-3
+    max_products: MaxProducts = None
     no_multiplicity_check: Annotated[
         bool,
         _curvature(
             "--no-multiplicity-check", metavar="", help="Do not look for equal eigenvalues again."
         ),
     ] = False
-    probes: Annotated[
-        int,
-        _curvature(min=0, metavar="N", help="Random vectors for the trace; 0 for no trace."),
-    ] = 10
-    only: Annotated[
-        str | None,
-        _curvature(metavar="REGEX", help="Only tensors whose name it matches; the others rest."),
-    ] = None
-    no_1d: Annotated[
-        bool, _curvature("--no-1d", metavar="", help="Hold tensors of one dimension still.")
-    ] = False
+    probes: Probes = 10
+    only: Only = None
+    no_1d: No1d = False
     basis: Annotated[
         int | None, _curvature(min=1, metavar="N", help="Krylov vectors kept in memory at most.")
     ] = None
-    memory: Annotated[
-        str | None,
-        _curvature(
-            metavar="BYTES",
-            help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free.",
+    memory: Memory = None
+    force: Force = False
+
+
+_rate = functools.partial(Option, rich_help_panel="Edge of stability")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The optimiser that a curvature is compared with; what is not given is read in the file."""
+
+    lr: Annotated[
+        float | None,
+        _rate(
+            min=1e-30,
+            callback=_finite,
+            metavar="X",
+            help="Learning rate to compare the curvature with; default the one of the "
+            "optimiser's state in the checkpoint.",
         ),
     ] = None
-    force: Annotated[
-        bool,
-        _curvature(
-            "--force", metavar="", help="Accept weights that are stored in float16 or bfloat16."
-        ),
+    momentum: Annotated[
+        float | None,
+        _rate(min=0.0, max=0.999999, metavar="B", help="Momentum of SGD."),
+    ] = None
+    nesterov: Annotated[
+        bool, _rate("--nesterov", metavar="", help="The momentum is Nesterov's.")
     ] = False
 
 

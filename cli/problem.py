@@ -1,8 +1,9 @@
 """From options to a problem: the objective, the point, and a record of where both came from."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from landscape.errors import UserError
 from landscape.objective import Objective
 from landscape.task import Task, find, parse_settings, project_table
 from landscape.task import load as load_task
+from landscape.training import Training
 
 from .options import SetUp
 from .process import keep_freed_memory
@@ -41,6 +43,7 @@ class Problem:
         name: of the checkpoint.
         split: the part of the data, if the task knows parts.
         low_precision: names of the dtypes below float32 that weights are stored in.
+        training: what the file says of the training, beside the weights.
     """
 
     objective: Objective
@@ -53,16 +56,18 @@ class Problem:
     name: str
     split: str | None
     low_precision: tuple[str, ...]
+    training: Training
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with the weights of one file."""
+    """A network with the weights of one file, and what stood beside them."""
 
     net: nn.Module
     config: dict[str, Any]
     notes: tuple[str, ...]
     low_precision: tuple[str, ...]
+    training: Training
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,66 @@ def load(
         name=path.name,
         split=task.split,
         low_precision=loaded.low_precision,
+        training=loaded.training,
     )
+
+
+def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
+    """The same problem at another checkpoint; the data are neither read nor probed again.
+
+    Raises:
+        UserError: the file does not fit the network, or is of another network.
+    """
+    old, task = problem.objective, problem.objective.task
+    with pointing_to_check(path):
+        loaded = load_network(setup, task, path)
+    where = old.space
+    shapes = {name: tensor.shape for name, tensor in loaded.net.named_parameters()}
+    if any(shapes.get(n) != s for n, s in zip(where.names, where.shapes, strict=True)):
+        raise UserError(
+            f"{path} gives another network than {problem.name}: name checkpoints of one network"
+        )
+    objective = Objective(task, loaded.net, where, old.batches, l2=old.l2)
+    objective.evaluation.micro_batch = old.evaluation.micro_batch
+    return replace(
+        problem,
+        objective=objective,
+        theta=objective.theta(),
+        notes=loaded.notes,
+        name=path.name,
+        low_precision=loaded.low_precision,
+        training=loaded.training,
+    )
+
+
+def over(problem: Problem, batches: Batches) -> Objective:
+    """The loss of the problem over other data."""
+    old = problem.objective
+    return Objective(old.task, old.net, old.space, batches, l2=old.l2)
+
+
+def other_split(problem: Problem, split: str) -> Batches:
+    """All the data of another split of the task, looked at once.
+
+    Raises:
+        UserError: the task knows no splits, or the data change between passes.
+    """
+    task, where = problem.objective.task, problem.objective.space
+    if task.split is None:
+        raise UserError(
+            f"--held-out {split}: the task's data() knows no splits: write data(split=...) in it"
+        )
+
+    def made() -> Batches:
+        size = problem.config["batch_size"]
+        data = functools.partial(task.data, split=split)
+        return Batches(data, batch_size=size, dtype=where.dtype, device=where.device)
+
+    batches = made()
+    for _ in batches:
+        pass
+    probe.examine_data(batches, made())
+    return batches
 
 
 def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
@@ -156,7 +220,8 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
         net = _module(task.model(checkpoint=path))
         digest = checkpoint.digest(net.state_dict())
         low = _low_precision(dict(net.named_parameters()))
-        return Loaded(net, {"checkpoint": file_digest(path), "tensors": digest}, _raised(low), low)
+        config = {"checkpoint": file_digest(path), "tensors": digest}
+        return Loaded(net, config, _raised(low), low, Training())
     # Looked at first: a wrong path is a commoner mistake than a slow model.
     file = checkpoint.read(path, weights_key=setup.weights_key, trust_pickle=setup.trust_pickle)
     net = _module(task.model())
@@ -170,7 +235,7 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
     checkpoint.load(net, matched)
     config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
     low = _low_precision({**dict(net.named_parameters()), **matched})
-    return Loaded(net, config, (*file.notes, *notes, *_raised(low)), low)
+    return Loaded(net, config, (*file.notes, *notes, *_raised(low)), low, file.training)
 
 
 def _objective(

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from landscape.results import Result, Spectrum, Surface
+from landscape.results import Result, Spectrum, Surface, Track
 
-from . import words_spectrum, words_surface
+from . import words_spectrum, words_surface, words_track
 
 _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Surface: words_surface.sentences,
     Spectrum: words_spectrum.sentences,
+    Track: words_track.sentences,
 }
 
 

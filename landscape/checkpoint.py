@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from landscape import checkpoint_formats as formats
-from landscape import checkpoint_weights
+from landscape import checkpoint_weights, training
 from landscape.errors import UserError
+from landscape.training import Training
 
 PREFIXES = ("module.", "model.", "net.")  # at the front of a name
 WRAPPING = (  # anywhere in a name: no module is called so by its author
@@ -36,6 +37,7 @@ class Checkpoint:
     key: str  # where in the file the weights stood: "" if bare, "state_dict", "model.state_dict"
     notes: tuple[str, ...]  # what the reader of a result must be told
     sha256: str  # of the file; of several files: of the lines `sha256sum` prints, sorted by name
+    training: Training = field(default_factory=Training)  # what stands beside the weights
 
 
 def read(
@@ -62,8 +64,10 @@ def read(
         key = ""
         notes: tuple[str, ...] = ()
         tensors: dict[str, Tensor] = {}
+        beside = Training()  # not kept whole: an optimiser's state is larger than the weights
         for file in files:
             saved = formats.contents(file, trust_pickle=trust_pickle)
+            beside = training.read(saved) if len(files) == 1 else beside
             key, found, said = checkpoint_weights.find(file, saved, weights_key)
             twice = sorted(tensors.keys() & found.keys())
             if twice:
@@ -84,7 +88,7 @@ def read(
             f"the first '{lost[0]}' in '{weight_map[lost[0]]}'",
             formats.AGAIN,
         )
-    return Checkpoint(path, tensors, key, notes, sha256)
+    return Checkpoint(path, tensors, key, notes, sha256, beside)
 
 
 def match(

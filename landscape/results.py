@@ -6,7 +6,18 @@ Every record says how good it is. One kind a file, all of them here.
 from landscape.records import Array, Dims
 from landscape.result_spectrum import Spectrum
 from landscape.result_surface import Quantity, Status, Surface
+from landscape.result_track import Track, Tracked
 
-__all__ = ["Array", "Dims", "Quantity", "Result", "Spectrum", "Status", "Surface"]
+__all__ = [
+    "Array",
+    "Dims",
+    "Quantity",
+    "Result",
+    "Spectrum",
+    "Status",
+    "Surface",
+    "Track",
+    "Tracked",
+]
 
-Result = Surface | Spectrum
+Result = Surface | Spectrum | Track

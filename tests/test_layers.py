@@ -21,7 +21,14 @@ ARROWS = {
     "records": "",
     "result_surface": "records",
     "result_spectrum": "records",
-    "results": "records result_surface result_spectrum",
+    "result_track": "records",
+    "results": "records result_surface result_spectrum result_track",
+    "stability": "",
+    "optimiser_state": "stability",
+    "training": "optimiser_state",
+    "preconditioning": "optimiser_state space",
+    "steps": "results training",
+    "track": "lanczos objective preconditioning probes results stability",
     "lanczos": "",
     "journal": "",
     "tree": "",
@@ -53,7 +60,7 @@ ARROWS = {
     "hessian": "blocks density estimate lanczos objective probes product_check products results",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
-    "checkpoint": "checkpoint_formats checkpoint_weights",
+    "checkpoint": "checkpoint_formats checkpoint_weights training",
     "codec": "results",
     "store": "codec journal results",
     "plot_levels": "results",
@@ -62,9 +69,10 @@ ARROWS = {
     "plot_surface": "plot_levels plot_text results",
     "plot_blocks": "plot_text results",
     "plot_spectrum": "plot_blocks plot_text results",
-    "plot": "plot_levels plot_line plot_spectrum plot_surface plot_text results",
+    "plot_track": "plot_levels plot_text results",
+    "plot": "plot_levels plot_line plot_spectrum plot_surface plot_text plot_track results",
 }
-WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store"} | {
+WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
     name for name in ARROWS if name.startswith(("plot", "result"))
 }
 # Loaded with the application itself, for every command and for --help.

@@ -1,0 +1,48 @@
+"""The edge of stability in words, `name: fact` each."""
+
+from landscape.stability import AT, BEYOND, Stability, largest_rate
+
+CAVEAT = "if trained on full batches; small ones settle lower"
+
+
+def sentences(result: Stability) -> list[str]:
+    """Where a point stands to the threshold of its optimiser."""
+    update = result.update
+    what = "lambda_max of D^-1/2 H D^-1/2" if update.adam else "lambda_max"
+    decay = f" with weight decay {update.weight_decay:g}" if update.weight_decay else ""
+    doubt = "" if result.certain else ", within its error"
+    return [
+        f"edge of stability: {place(result.verdict)}{doubt}: {what}{decay} {result.curvature:.4g} "
+        f"is {result.ratio:.3g} of {update.formula} = {result.threshold:.4g} "
+        f"({describe(update.method, update.lr, update.momentum)}, from {update.source}), {CAVEAT}"
+    ]
+
+
+def place(verdict: str) -> str:
+    """A verdict in a few words."""
+    return {AT: "at the edge", BEYOND: "beyond the edge"}.get(verdict, "below the edge")
+
+
+def describe(method: str, lr: float, momentum: float) -> str:
+    """An optimiser with its numbers."""
+    name = {"Adam": "beta1"}.get(method, "b")
+    with_momentum = f", {name} = {momentum:g}" if momentum > 0 else ""
+    return f"{method}, lr = {lr:.4g}{with_momentum}"
+
+
+def rates(curvature: float, momentum: float | None = None) -> list[str]:
+    """The largest stable learning rates for a largest eigenvalue, weight decay included.
+
+    Args:
+        curvature: lambda_max and the weight decay that the optimiser adds to the gradient.
+        momentum: b of SGD; None gives gradient descent alone.
+    """
+    if not curvature > 0:
+        return []
+    words = [f"{largest_rate(curvature):.4g} of gradient descent (2 / lambda_max)"]
+    if momentum:
+        words += [
+            f"{largest_rate(curvature, momentum):.4g} with Polyak momentum {momentum:g}",
+            f"{largest_rate(curvature, momentum, nesterov=True):.4g} with Nesterov's",
+        ]
+    return [f"largest stable learning rate: {', '.join(words)}"]
