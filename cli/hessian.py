@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Generator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +11,12 @@ from typer import Option
 
 from landscape.errors import UserError
 
-from .options import CheckpointArgument, Curvature, Output, SetUp
+from .options import CheckpointArgument, Curvature, Output, Rates, SetUp
 from .values import byte_count, one_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from landscape.hessian import Settings
     from landscape.results import Spectrum
 
@@ -32,6 +34,7 @@ NAMES = {
 def hessian(
     setup: SetUp,
     curvature: Curvature,
+    rates: Rates,
     out: Output,
     checkpoints: CheckpointArgument = None,
     matrix: Annotated[
@@ -105,10 +108,11 @@ def hessian(
         with problem.pointing_to_check(path):
             loaded = restrict(problem.load(setup, path), curvature)
         wanted = eigen.beside(session.target(path)) if vectors or diagonal else None
-        session.analyse(path, loaded, _analysis(loaded, curvature, settings, wanted))
+        pace = _pace(loaded, rates, settings.matrix)
+        session.analyse(path, loaded, _analysis(loaded, curvature, settings, pace, wanted))
         if wanted is not None:
             session.tell(f"vectors: {wanted}")
-        del loaded  # before the next checkpoint comes into memory
+        del loaded, pace  # before the next checkpoint comes into memory
     session.finish()
     if strict and not all(result.converged for _, result in session.results):
         raise UserError("not every eigenvalue converged, and --strict was given")
@@ -183,8 +187,48 @@ def _pattern(text: str | None) -> re.Pattern[str]:
         ) from error
 
 
+@dataclass(frozen=True)
+class _Pace:
+    """The optimiser that was to go on from the checkpoint, for the record and the analysis."""
+
+    facts: dict[str, Any]  # fields of the record
+    adam: "tuple[Tensor, float] | None"  # D^-1/2 (P,), and its decay beyond l2
+
+
+def _pace(problem: "Problem", rates: Rates, matrix: str) -> _Pace:
+    """What the options or the file say of it; no verdict is possible on a part of the network."""
+    from landscape import preconditioning
+
+    from .rates import update
+
+    found, adam = update(rates, problem.training), None
+    objective, state = problem.objective, problem.training.optimiser
+    if {"only", "no_1d"} & problem.config.keys():
+        found = "the matrix is of a part of the network"
+    if not isinstance(found, str) and found.adam and state is not None and matrix == "hessian":
+        try:
+            scale = preconditioning.scale(state, objective.net, objective.space)
+            adam = (scale, found.weight_decay - objective.l2)
+        except UserError as error:
+            found = str(error)
+    if isinstance(found, str):
+        return _Pace({"method": "", "rate_source": found}, None)
+    facts = {
+        "method": found.method,
+        "rate_source": found.source,
+        "learning_rate": found.lr,
+        "momentum": found.momentum,
+        "weight_decay": found.weight_decay,
+    }
+    return _Pace(facts, adam)
+
+
 def _analysis(
-    problem: "Problem", options: Curvature, settings: "Settings", vectors: Path | None
+    problem: "Problem",
+    options: Curvature,
+    settings: "Settings",
+    pace: "_Pace",
+    vectors: Path | None,
 ) -> "Analysis":
     import torch
 
@@ -199,7 +243,7 @@ def _analysis(
     def labelled(complete: bool) -> "Spectrum":
         split = f" ({problem.split} split)" if problem.split else ""
         title = f"{NAMES[settings.matrix]} of the loss at {problem.name}{split}"
-        return replace(runs[0].result(complete=complete), title=title)
+        return replace(runs[0].result(complete=complete), title=title, **pace.facts)
 
     def start(_: list[dict[str, Any]]) -> "Generator[Step, None, Spectrum]":
         run = Curvature(
@@ -208,6 +252,7 @@ def _analysis(
             settings,
             generator=torch.Generator().manual_seed(problem.config["seed"]),
             memory=byte_count(options.memory, "--memory"),
+            adam=pace.adam,
         )
         runs.append(run)
         for note in run:
@@ -230,5 +275,10 @@ def _analysis(
     def snapshot() -> "Spectrum | None":
         return labelled(complete=False) if runs and runs[0].products else None
 
-    config = {"parameters": "all", **asdict(settings), "vectors": vectors is not None}
+    config = {
+        "parameters": "all",
+        **asdict(settings),
+        "vectors": vectors is not None,
+        "rates": pace.facts,
+    }
     return Analysis(config, start, snapshot)

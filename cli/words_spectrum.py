@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from landscape import stability
 from landscape.results import Spectrum
+
+from . import words_stability
 
 SHOWN = 20  # blocks, those of the largest lambda_max
 
@@ -19,9 +22,8 @@ def sentences(result: Spectrum) -> list[str]:
         *_sums(result),
         *_blocks(result),
     ]
-    if result.lambda_max > 0 and result.matrix == "hessian":
-        rate = f"{2 / result.lambda_max:.4g} of gradient descent (2 / lambda_max)"
-        lines.append(f"largest stable learning rate: {rate}")
+    if result.matrix == "hessian":
+        lines += _stability(result)
     decay = f"{result.l2:g} I is" if result.l2 else "weight decay is not"
     lines.append(f"regularisation: {decay} part of the matrix (--l2)")
     lines.append(f"products: {result.products}, {result.products_for_eigenvalues} for eigenvalues")
@@ -32,6 +34,34 @@ def sentences(result: Spectrum) -> list[str]:
         lines.append("partial: the run was stopped")
     elif not result.converged:
         lines.append("warning: not every eigenvalue converged; raise --max-products or --basis")
+    return lines
+
+
+def _stability(result: Spectrum) -> list[str]:
+    """The largest stable rates, and where the optimiser stands to its own threshold."""
+    if np.isnan(result.lambda_max):
+        return []
+    adam = result.method == stability.ADAM
+    decay = 0.0 if adam else result.weight_decay - result.l2
+    lines = words_stability.rates(
+        result.lambda_max + decay, result.momentum if not adam and result.method else None
+    )
+    if not result.method:
+        return [*lines, f"edge of stability: no verdict, {result.rate_source}"]
+    update = stability.Update(
+        lr=result.learning_rate,
+        momentum=result.momentum,
+        nesterov=result.method == stability.NESTEROV,
+        adam=adam,
+        weight_decay=result.weight_decay,
+        source=result.rate_source,
+    )
+    top, error = result.lambda_max, float(result.eigenvalue_error[result.eigenvalue.argmax()])
+    if adam:
+        top, error = result.preconditioned_lambda_max, result.preconditioned_error
+    if np.isfinite(top):
+        found = stability.judge(top, error, update, l2=result.l2)
+        lines += words_stability.sentences(found)
     return lines
 
 

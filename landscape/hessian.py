@@ -13,6 +13,7 @@ from landscape import blocks, density, lanczos
 from landscape.errors import UserError
 from landscape.estimate import PerExample
 from landscape.objective import Objective
+from landscape.preconditioning import preconditioned
 from landscape.probes import Mean, Probes
 from landscape.product_check import ProductCheck, check_product
 from landscape.products import gradients
@@ -62,6 +63,7 @@ class Curvature:
         *,
         generator: torch.Generator,
         memory: int | None = None,
+        adam: tuple[Tensor, float] | None = None,
     ) -> None:
         """Evaluate loss and gradient at the point; no product yet.
 
@@ -71,6 +73,8 @@ class Curvature:
             settings: what is wanted.
             generator: of all random vectors.
             memory: bytes for kept graphs.
+            adam: D^-1/2 (P,) and the weight decay that Adam adds to the gradient, beyond l2: for
+                the largest eigenvalue of D^-1/2 (A + decay I) D^-1/2.
 
         Raises:
             UserError: loss or gradient are not finite at the point.
@@ -98,6 +102,8 @@ class Curvature:
         self.pairs: lanczos.Eigenpairs | None = None
         self.probes: Probes | None = None
         self.checked: ProductCheck | None = None
+        self.adam = adam
+        self.preconditioned = UNKNOWN  # lambda_max with its error
         self.blocks: list[blocks.Block] = []
         self._products_of_blocks = 0
 
@@ -115,6 +121,7 @@ class Curvature:
                 yield f"{step.converged} of {step.wanted} eigenvalues converged{worst}"
             self.pairs = self.search.pairs()
             yield from self._run_probes()
+            yield from self._run_adam()
             yield from self._run_blocks()
         except FloatingPointError as error:
             raise UserError(
@@ -155,6 +162,26 @@ class Curvature:
         self.probes = Probes(krylov, steps=steps, diagonal=settings.diagonal)
         for done in self.probes.run(settings.probes):
             yield f"random vector {done + 1} of {settings.probes}"
+
+    def _run_adam(self) -> Iterator[str]:
+        if self.adam is None:
+            return
+        scale, decay = self.adam
+        search = lanczos.Search(
+            preconditioned(self.product, scale, shift=decay),
+            torch.zeros_like(self.theta),
+            1,
+            "largest",
+            generator=self.generator,
+            tolerance=self.settings.tolerance,
+            max_products=self.settings.max_products,
+            multiplicity=False,
+        )
+        for _ in search:
+            yield "lambda_max of the preconditioned matrix"
+        pairs = search.pairs()
+        error = pairs.errors[0] if pairs.converged[0] else pairs.residuals[0]
+        self.preconditioned = Mean(float(pairs.values[0]), float(error))
 
     def _run_blocks(self) -> Iterator[str]:
         if self.settings.per is None:
@@ -212,6 +239,8 @@ class Curvature:
             l2=self.objective.l2,
             asymmetry=self.checked.asymmetry if self.checked else float("nan"),
             difference=self.checked.difference if self.checked else float("nan"),
+            preconditioned_lambda_max=self.preconditioned.value,
+            preconditioned_error=self.preconditioned.stderr,
             **self._density(),
             **self._blocks(),
         )

@@ -12,12 +12,18 @@ from landscape.space import WeightSpace
 Matvec = Callable[[Tensor], Tensor]
 
 
-def preconditioned(matvec: Matvec, scale: Tensor) -> Matvec:
-    """The product with S A S, S the diagonal matrix of `scale` (P,); symmetric where A is.
+def preconditioned(matvec: Matvec, scale: Tensor, *, shift: float = 0.0) -> Matvec:
+    """The product with S (A + shift I) S, S the diagonal matrix of `scale` (P,).
 
-    With S = D^-1/2 its eigenvalues are those of D^-1 A, which rule the steps D^-1 gradient.
+    Symmetric where A is. With S = D^-1/2 its eigenvalues are those of D^-1 (A + shift I), which
+    rule the steps D^-1 gradient; shift is the weight decay that is part of the gradient.
     """
-    return lambda v: scale * matvec(scale * v)
+
+    def times(v: Tensor) -> Tensor:
+        scaled = scale * v
+        return scale * torch.add(matvec(scaled), scaled, alpha=shift)
+
+    return times
 
 
 def second_moments(state: OptimiserState, net: nn.Module) -> dict[str, Tensor]:

@@ -45,6 +45,14 @@ class Spectrum:
     complete: bool
     l2: float = 0.0  # X I is part of the matrix
     title: str = ""
+    # The optimiser that was to go on from here; no method: unknown, `rate_source` says why
+    method: str = ""
+    rate_source: str = ""
+    learning_rate: float = float("nan")
+    momentum: float = 0.0  # beta1 of Adam
+    weight_decay: float = 0.0  # that it adds to the gradient
+    preconditioned_lambda_max: float = float("nan")  # of D^-1/2 H D^-1/2, for Adam
+    preconditioned_error: float = float("nan")
     asymmetry: float = float("nan")  # |u.Av - v.Au| relative to its size; NaN if not checked
     difference: float = float("nan")  # of a product and a central difference of gradients, relative
     # (G,) where the density was asked for; per unit of the eigenvalue, integrates to 1
@@ -132,6 +140,9 @@ class Spectrum:
             "l2": self.l2,
             "products": self.products,
             "blocks": self._blocks(),
+            "method": self.method,
+            "learning_rate": self.learning_rate,
+            "preconditioned_lambda_max": self.preconditioned_lambda_max,
         }
         return json_numbers(values)
 

@@ -110,7 +110,7 @@ class Tracker:
         try:
             top, trace = self._search("hessian", product, theta)
             if scale is not None:
-                curved = preconditioned(_shifted(product, decay), scale)
+                curved = preconditioned(product, scale, shift=decay)
                 adam, _ = self._search("adam", curved, theta)
         except FloatingPointError as error:
             raise UserError(
@@ -216,7 +216,3 @@ def _quantity(points: Sequence[Point], name: str) -> Tracked:
     pairs = [point.quantities.get(name, (NAN, NAN)) for point in points]
     value, stderr = np.array(pairs, dtype=np.float64).T
     return Tracked(value, stderr)
-
-
-def _shifted(matvec: Matvec, shift: float) -> Matvec:
-    return (lambda v: matvec(v) + shift * v) if shift else matvec

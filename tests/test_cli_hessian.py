@@ -193,6 +193,62 @@ def test_wrong_options_are_refused_before_anything_is_computed(terminal, argumen
     assert not (terminal.folder / "ckpt.hessian.h5").exists()
 
 
+# The optimiser
+
+
+def trained(terminal, name, make, steps=3):
+    """A checkpoint with the state of its optimiser."""
+    net = terminal.network()
+    optimiser = make(net.parameters())
+    images, labels = data()
+    for _ in range(steps):
+        optimiser.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimiser.step()
+    saved = {"model": net.state_dict(), "optimizer": optimiser.state_dict()}
+    torch.save(saved, terminal.folder / name)
+    torch.save(net.state_dict(), terminal.folder / f"bare_{name}")
+    return optimiser
+
+
+def test_the_rate_in_the_file_is_compared_with_the_threshold_of_its_own_update(terminal):
+    nesterov = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+    trained(terminal, "sgd.pt", lambda p: torch.optim.SGD(p, lr=0.02, **nesterov))
+    done = terminal.run("hessian", "sgd.pt", *QUICK)
+    top = float(torch.linalg.eigvalsh(dense(terminal, "bare_sgd.pt"))[-1]) + 0.01
+    threshold = 3.8 / (0.02 * 2.8)
+    place = "below the edge" if top < 0.9 * threshold else "beyond the edge"
+    (line,) = (x for x in done.err.splitlines() if x.startswith("edge of stability"))
+    assert place in line
+    assert f"{top:.4g} is {top / threshold:.3g} of (2+2b)/(lr(1+2b)) = {threshold:.4g}" in line
+    assert "'optimizer' in the checkpoint" in line
+    assert f"{2 / top:.4g} of gradient descent" in done.err
+    assert f"{3.8 / (top * 2.8):.4g} with Nesterov's" in done.err
+
+
+def test_adam_is_judged_by_its_own_metric(terminal):
+    adam = trained(terminal, "adam.pt", lambda p: torch.optim.Adam(p, lr=1e-3))
+    done = terminal.run("hessian", "adam.pt", *QUICK)
+    states = adam.state_dict()["state"]
+    moments = torch.cat([states[i]["exp_avg_sq"].reshape(-1) for i in range(len(states))])
+    v_hat = moments.double() / (1 - 0.999**3)
+    scale = (v_hat.sqrt() + 1e-8).rsqrt()
+    H = scale[:, None] * dense(terminal, "bare_adam.pt") * scale
+    top = float(torch.linalg.eigvalsh(H)[-1])
+    result = load(terminal, "adam.hessian.h5")
+    assert result.preconditioned_lambda_max == pytest.approx(top, rel=1e-3)
+    assert f"is {top * 1e-3 / 38:.3g} of (2+2b1)/((1-b1)lr) = 3.8e+04" in done.err
+
+
+def test_without_a_rate_there_is_no_verdict_and_a_part_of_the_network_has_none(terminal):
+    assert (
+        "edge of stability: no verdict, no learning rate"
+        in terminal.run("hessian", "ckpt.pt", *QUICK).err
+    )
+    part = terminal.run("hessian", "ckpt.pt", *QUICK, "--only", "4", "--lr", "1", "-o", "p.h5")
+    assert "no verdict, the matrix is of a part of the network" in part.err
+
+
 # Eigenvectors as directions
 
 

@@ -57,7 +57,8 @@ ARROWS = {
     "probes": "density lanczos",
     "blocks": "lanczos objective probes space",
     "eigenvectors": "lanczos space",
-    "hessian": "blocks density estimate lanczos objective probes product_check products results",
+    "hessian": "blocks density estimate lanczos objective preconditioning probes"
+    " product_check products results",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
     "checkpoint": "checkpoint_formats checkpoint_weights training",
