@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import check, demo, hessian, init, plot, show, surface
+from . import check, demo, hessian, init, plot, sharpness, show, surface
 from .command import register
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ for function in (
     surface.surface,
     surface.line,
     hessian.hessian,
+    sharpness.sharpness,
     show.show,
     plot.plot,
 ):

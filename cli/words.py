@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from landscape.results import Result, Spectrum, Surface
+from landscape.results import Result, Sharpness, Spectrum, Surface
 
-from . import words_spectrum, words_surface
+from . import words_sharpness, words_spectrum, words_surface
 
 _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Surface: words_surface.sentences,
     Spectrum: words_spectrum.sentences,
+    Sharpness: words_sharpness.sentences,
 }
 
 

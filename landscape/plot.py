@@ -13,11 +13,11 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from landscape import plot_line, plot_spectrum, plot_surface
+from landscape import plot_line, plot_sharpness, plot_spectrum, plot_surface
 from landscape.errors import UserError
 from landscape.plot_levels import Limits, scale
 from landscape.plot_text import FONT
-from landscape.results import Result, Spectrum, Surface
+from landscape.results import Result, Sharpness, Spectrum, Surface
 
 _STYLE: Any = {
     **{"font.family": [FONT], "font.size": 8, "axes.titlesize": 9, "text.usetex": False},
@@ -27,7 +27,10 @@ _STYLE: Any = {
     **{"legend.fontsize": 7, "axes.formatter.use_mathtext": True, "svg.hashsalt": "landscape"},
     "pdf.fonttype": 42,  # conferences refuse Type 3 fonts
 }
-_PICTURES: dict[type, Callable[[Any], Figure]] = {Spectrum: plot_spectrum.picture}
+_PICTURES: dict[type, Callable[[Any], Figure]] = {
+    Spectrum: plot_spectrum.picture,
+    Sharpness: plot_sharpness.picture,
+}
 # No dates and no versions, so that equal records give equal files.
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},

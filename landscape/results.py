@@ -4,9 +4,10 @@ Every record says how good it is. One kind a file, all of them here.
 """
 
 from landscape.records import Array, Dims
+from landscape.result_sharpness import Sharpness
 from landscape.result_spectrum import Spectrum
 from landscape.result_surface import Quantity, Status, Surface
 
-__all__ = ["Array", "Dims", "Quantity", "Result", "Spectrum", "Status", "Surface"]
+__all__ = ["Array", "Dims", "Quantity", "Result", "Sharpness", "Spectrum", "Status", "Surface"]
 
-Result = Surface | Spectrum
+Result = Surface | Spectrum | Sharpness

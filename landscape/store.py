@@ -21,10 +21,15 @@ import h5py
 from landscape.codec import as_json, decode, encode, from_text
 from landscape.errors import UserError
 from landscape.journal import differences, other_config, unwritable
-from landscape.results import Result, Spectrum, Surface
+from landscape.results import Result, Sharpness, Spectrum, Surface
 
 FORMAT = 1
-KINDS: dict[str, type[Any]] = {"surface": Surface, "line": Surface, "hessian": Spectrum}
+KINDS: dict[str, type[Any]] = {
+    "surface": Surface,
+    "line": Surface,
+    "hessian": Spectrum,
+    "sharpness": Sharpness,
+}
 
 # A new format gets a new number and reader; the old reader stays, and so do its files in tests.
 READERS: dict[int, Callable[[type[Any], h5py.File], Any]] = {1: decode}
