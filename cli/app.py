@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import check, demo, hessian, init, plot, show, surface, track
+from . import check, demo, hessian, init, plot, sharpness, show, surface, track
 from .command import register
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ for function in (
     surface.line,
     hessian.hessian,
     track.track,
+    sharpness.sharpness,
     show.show,
     plot.plot,
 ):

@@ -56,3 +56,22 @@ def byte_count(text: str | None, option: str) -> int | None:
     if not digits.replace(".", "", 1).isdecimal():
         raise typer.BadParameter(f"{text!r} is no size such as 2G or 500M", param_hint=option)
     return int(float(digits) * (unit or 1))
+
+
+def names(given: list[str], options: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """`["a,b", "c"]` as names among `options`, each once, in the order given."""
+    found = [part.strip() for text in given for part in text.split(",")]
+    return tuple(dict.fromkeys(one_of(part, options, option) for part in found))
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """`"0.1,0.2"` as positive finite numbers, each once, ascending."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < x < float("inf") for x in found):
+        raise typer.BadParameter(
+            f"{text!r} is not one or several positive finite numbers", param_hint=option
+        )
+    return tuple(sorted(set(found)))

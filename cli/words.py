@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from landscape.results import Result, Spectrum, Surface, Track
+from landscape.results import Result, Sharpness, Spectrum, Surface, Track
 
-from . import words_spectrum, words_surface, words_track
+from . import words_sharpness, words_spectrum, words_surface, words_track
 
 _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Surface: words_surface.sentences,
     Spectrum: words_spectrum.sentences,
     Track: words_track.sentences,
+    Sharpness: words_sharpness.sentences,
 }
 
 

@@ -186,7 +186,9 @@ def judge(candidate: Array, baseline: Array | None, rule: Rule, look: Look) -> J
     # Where the margin is a share of the baseline, it is as uncertain as that: in the difference.
     share = rule.value if rule.percent and margin > rule.floor else 0.0
     judged = plain if other is None else plain - share * other
-    low, high = (bound + share * (0.0 if other is None else base) for bound in bounds(judged, look.alpha))
+    low, high = (
+        bound + share * (0.0 if other is None else base) for bound in bounds(judged, look.alpha)
+    )
     verdict = PASS if high <= margin else REFUSED if low > margin else UNDECIDED
     return Judgement(
         rule=rule,
@@ -233,7 +235,9 @@ def _margin(rule: Rule, base: float) -> float:
     return max(margin, rule.floor)
 
 
-def between(rule: Rule, candidate: tuple[float, float], baseline: tuple[float, float] | None) -> Judgement:
+def between(
+    rule: Rule, candidate: tuple[float, float], baseline: tuple[float, float] | None
+) -> Judgement:
     """The judgement of a single number with an error, such as an eigenvalue with its residual.
 
     Args:
@@ -301,9 +305,7 @@ def run(
             for rule in rules:
                 if rule not in decided:
                     look = next(look for look in plans[rule] if look.groups == count)
-                    last[rule] = judge(
-                        mine[rule.quantity], other.get(rule.quantity), rule, look
-                    )
+                    last[rule] = judge(mine[rule.quantity], other.get(rule.quantity), rule, look)
                     if last[rule].verdict != UNDECIDED:
                         decided[rule] = last[rule]
         judgements = tuple(last[rule] for rule in rules) if last else ()

@@ -1,8 +1,10 @@
 """The empirical risk of a task as a function of one flat vector."""
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -104,11 +106,15 @@ class Objective:
             Costs one pass over the batches, and one over `statistics` if there are any.
         """
         results = self._examples(theta, metrics=True, buffers=buffers)
-        shift = self._penalty(theta)
+        shift = self.penalty(theta)
         return {
             name: estimate(examples, shift if name == "loss" else 0.0)
             for name, examples in results.items()
         }
+
+    def examples(self, theta: Tensor) -> dict[str, PerExample]:
+        """Totals and weights (N,) of the loss and of every metric at `theta` (P,), float64."""
+        return self._examples(theta, metrics=True)
 
     def losses(self, theta: Tensor) -> PerExample:
         """Totals and weights (N,) of the loss of each example at `theta` (P,), float64."""
@@ -116,10 +122,22 @@ class Objective:
 
     def loss(self, theta: Tensor) -> float:
         """Mean loss at `theta` (P,)."""
-        return estimate(self.losses(theta), self._penalty(theta)).mean
+        return estimate(self.losses(theta), self.penalty(theta)).mean
+
+    def over(self, batches: Iterable[Any], *, dtype: torch.dtype | None = None) -> "Objective":
+        """The same loss over other batches of the task; in `dtype`, if given, as they must be."""
+        other = copy.copy(self)  # the network, its evaluation and what was found out are shared
+        other.batches, other._masks = batches, None
+        if dtype is not None and dtype != self.space.dtype:
+            other.space, other._constants = replace(self.space, dtype=dtype), None
+        return other
 
     def gradient(self, theta: Tensor) -> Tensor:
         """Gradient (P,) of the mean loss at `theta` (P,); costs one pass forward and back."""
+        return self.loss_and_gradient(theta)[1]
+
+    def loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss () and its gradient (P,) at `theta` (P,); costs one pass forward and back."""
 
         def part(_: int, loss: PerExample, leaves: Tensors) -> Tensors:
             return products.gradients(loss.total.sum(), leaves)
@@ -128,7 +146,8 @@ class Objective:
         # The loss is looked at, not its derivative, which padding may leave finite.
         if self._unmasked(sums):
             out, sums = self.accumulate(theta, part)
-        return self.penalised(out.div_(sums[1].to(out.dtype)), theta)
+        loss = sums[0] / sums[1] + self.penalty(theta)
+        return loss, self.penalised(out.div_(sums[1].to(out.dtype)), theta)
 
     def matrix(self, kind: str, theta: Tensor, *, memory: int | None = None) -> products.Product:
         """The product with the matrix `kind`, one of `MATRICES`, at `theta`."""
@@ -289,7 +308,7 @@ class Objective:
             tensors[name].requires_grad_()
         return tensors
 
-    def _penalty(self, theta: Tensor) -> float | Tensor:
+    def penalty(self, theta: Tensor) -> float | Tensor:
         if not self.l2:
             return 0.0
         moving, wide = self.space.unravel(theta), accumulator(theta.device)

@@ -4,20 +4,24 @@ Every record says how good it is. One kind a file, all of them here.
 """
 
 from landscape.records import Array, Dims
+from landscape.result_sharpness import Sharpness
 from landscape.result_spectrum import Spectrum
 from landscape.result_surface import Quantity, Status, Surface
 from landscape.result_track import Track, Tracked
+from landscape.result_verdict import Verdict
 
 __all__ = [
     "Array",
     "Dims",
     "Quantity",
     "Result",
+    "Sharpness",
     "Spectrum",
     "Status",
     "Surface",
     "Track",
     "Tracked",
+    "Verdict",
 ]
 
-Result = Surface | Spectrum | Track
+Result = Surface | Spectrum | Track | Sharpness | Verdict

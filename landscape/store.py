@@ -21,12 +21,12 @@ import h5py
 from landscape.codec import as_json, decode, encode, from_text
 from landscape.errors import UserError
 from landscape.journal import differences, other_config, unwritable
-from landscape.results import Result, Spectrum, Surface, Track
+from landscape.results import Result, Sharpness, Spectrum, Surface, Track, Verdict
 
 FORMAT = 1
 KINDS: dict[str, type[Any]] = {
     **{"surface": Surface, "line": Surface},
-    **{"hessian": Spectrum, "track": Track},
+    **{"hessian": Spectrum, "track": Track, "sharpness": Sharpness, "verdict": Verdict},
 }
 
 # A new format gets a new number and reader; the old reader stays, and so do its files in tests.

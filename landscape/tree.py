@@ -108,6 +108,16 @@ def rows(batch: Any, index: slice | Tensor) -> Any:
     return apply(batch, lambda tensor: tensor[index] if tensor.ndim else tensor)
 
 
+def joined(batches: list[Any]) -> list[Any]:
+    """One batch with the examples of all, in a list; all of them where their shapes differ."""
+    columns = zip(*(tensors(batch) for batch in batches), strict=True)
+    try:
+        together = iter([torch.cat(parts) if parts[0].ndim else parts[0] for parts in columns])
+    except (RuntimeError, ValueError):  # padded to the longest example of each batch
+        return batches
+    return [apply(batches[0], lambda _: next(together))]
+
+
 def digest(batch: Any) -> str:
     """SHA-256 of one batch."""
     hasher = hashlib.sha256()

@@ -22,13 +22,18 @@ ARROWS = {
     "result_surface": "records",
     "result_spectrum": "records",
     "result_track": "records",
-    "results": "records result_surface result_spectrum result_track",
     "stability": "",
     "optimiser_state": "stability",
     "training": "optimiser_state",
     "preconditioning": "optimiser_state space",
     "steps": "results training",
     "track": "lanczos objective preconditioning probes results stability",
+    "result_sharpness": "records",
+    "result_verdict": "records",
+    "results": "records result_surface result_spectrum result_track result_sharpness"
+    " result_verdict",
+    "gate": "",
+    "policy": "gate",
     "lanczos": "",
     "journal": "",
     "tree": "",
@@ -59,6 +64,14 @@ ARROWS = {
     "eigenvectors": "lanczos space",
     "hessian": "blocks density estimate lanczos objective preconditioning probes"
     " product_check products results",
+    "geometry": "lanczos space",
+    "groups": "objective tree",
+    "around": "estimate lanczos objective tree",
+    "ascent": "around geometry",
+    "recipe": "geometry objective",
+    "sharpness": "around ascent estimate geometry lanczos objective recipe space",
+    "measured": "groups objective recipe results",
+    "measurement": "around estimate geometry groups measured objective recipe results sharpness",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
     "checkpoint": "checkpoint_formats checkpoint_weights training",
@@ -71,7 +84,9 @@ ARROWS = {
     "plot_blocks": "plot_text results",
     "plot_spectrum": "plot_blocks plot_text results",
     "plot_track": "plot_levels plot_text results",
-    "plot": "plot_levels plot_line plot_spectrum plot_surface plot_text plot_track results",
+    "plot_sharpness": "plot_text results",
+    "plot": "plot_levels plot_line plot_sharpness plot_spectrum plot_surface plot_text plot_track"
+    " results",
 }
 WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
     name for name in ARROWS if name.startswith(("plot", "result"))

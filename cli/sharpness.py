@@ -1,0 +1,138 @@
+"""`landscape sharpness`: how far the loss rises within a radius."""
+
+from collections.abc import Generator
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .options import CheckpointArgument, Output, SetUp
+from .options_sharpness import Sharp
+from .values import names, numbers, one_of
+
+if TYPE_CHECKING:
+    from landscape.recipe import Plan
+    from landscape.results import Sharpness
+
+    from .problem import Problem
+    from .session import Analysis, Step
+
+
+def sharpness(
+    setup: SetUp,
+    sharp: Sharp,
+    out: Output,
+    checkpoints: CheckpointArgument = None,
+) -> None:
+    """Measure how far the loss rises within radius rho of a checkpoint, with intervals.
+
+    Example: `landscape sharpness ckpt.pt --rho 0.05`
+    """
+    plan = _plan(sharp, setup.seed)
+
+    from . import problem
+    from .session import Session
+
+    paths = problem.checkpoints(checkpoints)
+    session = Session(out, "sharpness", paths)
+    for path in paths:
+        with problem.pointing_to_check(path):
+            loaded = problem.load(setup, path)
+        session.analyse(path, loaded, _analysis(loaded, plan))
+        del loaded
+    session.finish()
+
+
+def _plan(sharp: Sharp, seed: int) -> "Plan":
+    from landscape import geometry
+    from landscape.recipe import MEASURES, RANDOM_SCALES, Plan, Recipe
+
+    if sharp.include_1d and sharp.no_1d:
+        raise typer.BadParameter("contradicts --no-1d", param_hint="--include-1d")
+    if sharp.draws % 2:
+        raise typer.BadParameter(
+            "perturbations come in pairs: an even number", param_hint="--draws"
+        )
+    asked = names(sharp.measure, (*MEASURES, "quadratic", "keskar"), "--measure")
+    m = _count(sharp.m, "--m")
+    recipe = Recipe(
+        shape=one_of(sharp.ball, geometry.SHAPES, "--ball"),
+        include_1d=not sharp.no_1d,
+        seed=seed,
+        steps=sharp.steps,
+        restarts=sharp.restarts,
+        draws=sharp.draws,
+        trials=sharp.trials,
+        random_scale=one_of(sharp.random_scale, RANDOM_SCALES, "--random-scale"),
+    )
+    return Plan(
+        measures=tuple(x for x in MEASURES if x in (asked or ("sam", "worst", "average"))),
+        norms=names(sharp.norm, geometry.NORMS, "--norm") or ("plain", "adaptive"),
+        rhos=radii(sharp.rho, sharp.rho_range),
+        m=m,
+        limit=sharp.groups,
+        per_block=one_of(sharp.per, ("block",), "--per") == "block" if sharp.per else False,
+        recipe=recipe,
+    )
+
+
+def radii(rho: str, span: str | None) -> tuple[float, ...]:
+    """The radii of --rho, or those that --rho-range spans, ascending.
+
+    `A,B,N`: N of them from A to B at equal ratios, at three digits; 8 for `A,B`.
+    """
+    if span is None:
+        return numbers(rho, "--rho")
+    low, _, rest = span.partition(",")
+    high, _, count = rest.partition(",")
+    ends = numbers(f"{low},{high}", "--rho-range")
+    many = _count(count or "8", "--rho-range")
+    if len(ends) < 2 or float(low) > float(high) or many is None or many < 2:
+        raise typer.BadParameter(
+            f"{span!r} is not A,B or A,B,N with A < B and N at least 2", param_hint="--rho-range"
+        )
+    ratio = (ends[1] / ends[0]) ** (1 / (many - 1))
+    inner = [float(f"{ends[0] * ratio**i:.3g}") for i in range(1, many - 1)]
+    return tuple(sorted({ends[0], *inner, ends[1]}))
+
+
+def _count(text: str, option: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is neither all nor a count from 1 on", param_hint=option
+        )
+    return int(text)
+
+
+def _analysis(problem: "Problem", plan: "Plan") -> "Analysis":
+    from landscape.measurement import Measurement
+
+    from .session import Analysis, Step
+
+    measurements: list[Measurement] = []
+
+    def labelled(complete: bool) -> "Sharpness":
+        split = f" ({problem.split} split)" if problem.split else ""
+        record = measurements[0].result(complete=complete)
+        return replace(record, title=f"Sharpness of {problem.name}{split}")
+
+    def start(records: list[dict[str, Any]]) -> "Generator[Step, None, Sharpness]":
+        measurement = Measurement(problem.objective, problem.theta, plan)
+        measurements.append(measurement)
+        for record in records:
+            measurement.keep(record)
+        for record in measurement:
+            done = len(measurement.records)
+            yield Step(record, done, measurement.planned, "")
+        return labelled(complete=True)
+
+    def snapshot() -> "Sharpness | None":
+        return labelled(complete=False) if measurements and measurements[0].records else None
+
+    return Analysis(
+        {"parameters": "all" if plan.recipe.include_1d else "2 dimensions or more", **asdict(plan)},
+        start,
+        snapshot,
+    )

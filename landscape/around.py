@@ -1,0 +1,123 @@
+"""The loss around a point: rises paired per example, and what they cost."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from landscape import lanczos, tree
+from landscape.errors import UserError
+from landscape.estimate import PerExample, estimate
+from landscape.objective import Objective
+
+
+class Around:
+    """L(theta + e) - L(theta), formed for each example in float64, then averaged.
+
+    Attributes:
+        objective: the mean loss.
+        theta: (P,) the centre.
+        base: totals and weights of the losses of the examples at the centre.
+        metrics: the same of the task's metrics, by name.
+        gradients: spent so far.
+        forwards: spent so far, those of gradients not counted.
+    """
+
+    def __init__(self, objective: Objective, theta: Tensor) -> None:
+        """Evaluate the centre: one forward.
+
+        Raises:
+            UserError: the loss is not finite there.
+        """
+        self.objective, self.theta = objective, theta.detach()
+        self.metrics = objective.examples(self.theta)
+        self.base = self.metrics.pop("loss")
+        self.gradients, self.forwards = 0, 1
+        if not bool(self.base.total.isfinite().all()):
+            broken = int((~self.base.total.isfinite()).sum())
+            raise UserError(
+                f"the loss of {broken} of {self.base.total.numel()} examples is not finite at the "
+                "checkpoint: there is no rise to measure; check the weights and the data"
+            )
+        self._mean = float(self.base.total.sum() / self.base.weight.sum())
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """The gradient (P,) at the centre; kept, since every norm and radius begins with it.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        self.gradients += 1
+        gradient = self.objective.gradient(self.theta)
+        if not bool(gradient.isfinite().all()):
+            raise UserError(
+                "the gradient is not finite at this point, though the loss is: look for a square "
+                "root, a norm or a logarithm of 0 in the network or the loss"
+            )
+        return gradient
+
+    def rises(self, e: Tensor) -> PerExample:
+        """Totals of the rises and weights (N,) at `e` (P,); one forward.
+
+        A loss that is not a number counts as infinite.
+        """
+        self.forwards += 1
+        there = self.objective.losses(self.theta + e)
+        total = there.total - self.base.total + self._penalty(e) * self.base.weight
+        return PerExample(total.nan_to_num(torch.inf, torch.inf, -torch.inf), *self.base[1:])
+
+    def rise(self, e: Tensor) -> float:
+        """The mean rise at `e` (P,); one forward."""
+        return mean(self.rises(e))
+
+    def slope(self, e: Tensor) -> tuple[float, Tensor]:
+        """The mean rise at `e` (P,) and the gradient (P,) there; one gradient."""
+        self.gradients += 1
+        loss, gradient = self.objective.loss_and_gradient(self.theta + e)
+        centre = self._mean + self.objective.penalty(self.theta)
+        return float((loss - centre).nan_to_num(torch.inf)), gradient
+
+    def _penalty(self, e: Tensor) -> float:
+        if not self.objective.l2:
+            return 0.0
+        along, square = lanczos.dots(torch.stack([self.theta, e]), e).tolist()
+        return float(self.objective.l2 * (along + square / 2))
+
+
+def mean(rises: PerExample) -> float:
+    """The mean of paired rises; infinite where that of one example is."""
+    return estimate(rises).mean
+
+
+class Rounding:
+    """How far rises are off by rounding: float64 forwards of the same perturbations.
+
+    On the first batch, with its own network precision and in float64 from the same weights.
+    """
+
+    def __init__(self, around: Around) -> None:
+        """Take the first batch to float64; one forward there."""
+        self.around, self.wide = around, None
+        where = around.objective.space
+        if where.dtype == torch.float64 or where.device.type == "mps":
+            return
+        first = tree.move(next(iter(around.objective.batches)), where.device, torch.float64)
+        exact = around.objective.over([first], dtype=torch.float64)
+        self.wide = Around(exact, around.theta.double())
+
+    def error(self, perturbations: list[tuple[Tensor, PerExample]]) -> float:
+        """|rise - rise in float64|, of the mean over the perturbations; NaN if it is not known.
+
+        Each is e (P,) with its rises (N,); only those of the first batch are used. As many float64
+        forwards of the first batch.
+        """
+        if self.wide is None:
+            return float("nan")
+        off = []
+        for e, rises in perturbations:
+            exact = self.wide.rises(e.double())
+            count = len(exact.total)
+            same = PerExample(rises.total[:count], rises.weight[:count], rises.basis)
+            off.append(mean(same) - mean(exact))
+        return abs(sum(off) / len(off))

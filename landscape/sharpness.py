@@ -1,0 +1,262 @@
+"""The rise of the loss within radius rho of a point, in its standard definitions."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from landscape import ascent, geometry, lanczos
+from landscape.around import Around, Rounding, mean
+from landscape.ascent import Point
+from landscape.estimate import PerExample, estimate
+from landscape.geometry import Ball
+from landscape.objective import Objective
+from landscape.recipe import MEASURES, TENSOR, Recipe
+from landscape.space import WeightSpace
+
+_TINY = torch.finfo(torch.float64).tiny
+
+
+@dataclass(frozen=True)
+class Found:
+    """One measure at one radius.
+
+    Attributes:
+        rises: (N,) paired per example; for an average over the perturbations.
+        point: the perturbation of the largest rise seen, with that rise.
+        pairs: mean rise of each pair of perturbations, for an average.
+        rounding: error of the mean rise by rounding; NaN where it is not known.
+    """
+
+    measure: str
+    rho: float
+    rises: PerExample
+    point: Point
+    pairs: tuple[float, ...] = ()
+    rounding: float = float("nan")
+    gradients: int = 0
+    forwards: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of m examples: means over its examples."""
+
+    loss: float
+    rise: float  # inf where the loss of a perturbed example is not finite
+    metrics: Mapping[str, float]
+    examples: int
+    weight: float
+
+
+def per_group(
+    objective: Objective,
+    theta: Tensor,
+    groups: Iterable[Objective],
+    *,
+    measure: str,
+    norm: str,
+    rho: float,
+    recipe: Recipe | None = None,
+) -> Iterator[Group]:
+    """The rise of each group of examples, each with a perturbation of its own (m-sharpness).
+
+    Foret et al. (2021), section 4.1. Lazy: stopping early costs nothing further. A `sam` costs
+    one gradient and two forwards of the group.
+
+    Args:
+        objective: the mean loss over all examples; gives the space of the ball.
+        theta: (P,) the point.
+        groups: `groups.Groups`, or the first few of them.
+        measure: one of `MEASURES`.
+        norm: one of `geometry.NORMS`; "tensor" for `random`.
+        rho: radius.
+        recipe: how; the default one if None.
+
+    Raises:
+        UserError: the loss of a group is not finite at `theta`.
+        ValueError: an unknown name, or rho not positive.
+    """
+    recipe = recipe or Recipe()
+    _check(measure, norm, rho)
+    ball = None if measure == "random" else recipe.ball(objective, theta, norm)
+    for group in groups:
+        around = Around(group, theta)
+        if ball is None:
+            found = trials(around, rho, recipe)
+        else:
+            (found,) = rises(around, ball, (measure,), [rho], recipe=recipe)
+        yield Group(
+            loss=estimate(around.base).mean,
+            rise=mean(found.rises),
+            metrics={name: estimate(values).mean for name, values in around.metrics.items()},
+            examples=around.base.total.numel(),
+            weight=float(around.base.weight.sum()),
+        )
+
+
+def _check(measure: str, norm: str, rho: float) -> None:
+    norms = (TENSOR,) if measure == "random" else geometry.NORMS
+    if measure not in MEASURES or norm not in norms:
+        raise ValueError(
+            f"measure {measure!r} with norm {norm!r}: the measures are {', '.join(MEASURES)}, the "
+            f"norms of {measure!r} {', '.join(norms)}"
+        )
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho {rho} must be positive and finite")
+
+
+def rises(
+    around: Around,
+    ball: Ball,
+    measures: Iterable[str],
+    rhos: Iterable[float],
+    *,
+    recipe: Recipe,
+    rounding: Rounding | None = None,
+    guides: Mapping[float, list[Tensor]] | None = None,
+) -> Iterator[Found]:
+    """`sam`, `average` and `worst`, those asked for, at every radius, radii ascending.
+
+    `worst` begins at the best of: the SAM step, the perturbations of the average, the optimum of
+    the radius before and its extension to this one, and the guides; so it is never below any of
+    them.
+
+    Args:
+        around: the loss around the point.
+        ball: of the perturbations.
+        measures: some of `MEASURES`.
+        rhos: radii.
+        recipe: how.
+        rounding: measures the error of each rise; None does not.
+        guides: further starts u (P,) of the ascent, by radius.
+    """
+    below: Point | None = None
+    for rho in sorted(rhos):
+        seen: list[Point] = [below] if below else []
+        for measure in [m for m in ("sam", "average", "worst") if m in measures]:
+            gradients, forwards = around.gradients, around.forwards
+            if measure == "sam":
+                found = _sam(around, ball, rho, recipe, rounding)
+            elif measure == "average":
+                found = _average(around, ball, rho, recipe, rounding)
+            else:
+                starts = (guides or {}).get(rho, [])
+                if below:
+                    starts = [*starts, below.u * (rho / max(ball.size(below.u), _TINY))]
+                if "sam" not in measures:
+                    starts = [*starts, ascent.step(around, ball, rho, recipe.generator())]
+                known = [*seen, *(Point(u, around.rise(ball.stretch(u))) for u in starts)]
+                found = _worst(around, ball, rho, recipe, known, rounding)
+                below = found.point
+            seen.append(found.point)
+            yield replace(
+                found,
+                gradients=around.gradients - gradients,
+                forwards=around.forwards - forwards,
+            )
+
+
+def _sam(
+    around: Around, ball: Ball, rho: float, recipe: Recipe, rounding: Rounding | None
+) -> Found:
+    """The rise after one ascent step."""
+    u = ascent.step(around, ball, rho, recipe.generator())
+    return _at("sam", around, ball, rho, u, rounding)
+
+
+def _at(
+    measure: str, around: Around, ball: Ball, rho: float, u: Tensor, rounding: Rounding | None
+) -> Found:
+    e = ball.stretch(u)
+    found = around.rises(e)
+    error = rounding.error([(e, found)]) if rounding else float("nan")
+    return Found(measure, rho, found, Point(u, mean(found)), rounding=error)
+
+
+def _average(
+    around: Around, ball: Ball, rho: float, recipe: Recipe, rounding: Rounding | None
+) -> Found:
+    """The mean over random perturbations, in pairs e and -e, uniform on the sphere |u| = rho.
+
+    The pairs take out what is linear in e. In the maximum norm u is uniform in the box.
+    """
+    generator = recipe.generator()
+    total = torch.zeros_like(around.base.total)
+    best: Point | None = None
+    pairs, error = [], float("nan")
+    for pair in range(recipe.draws // 2):
+        u = ball.sample(around.theta, rho, generator)
+        e = ball.stretch(u)
+        both = [(sign * e, around.rises(sign * e)) for sign in (1, -1)]
+        values = [mean(found) for _, found in both]
+        total += (both[0][1].total + both[1][1].total) / recipe.draws
+        pairs.append(sum(values) / 2)
+        if pair == 0 and rounding:
+            error = rounding.error(both)
+        if best is None or max(values) > best.rise:
+            best = Point(u if values[0] >= values[1] else -u, max(values))
+    assert best is not None
+    averaged = PerExample(total, around.base.weight, around.base.basis)
+    return Found("average", rho, averaged, best, tuple(pairs), error)
+
+
+def _worst(
+    around: Around,
+    ball: Ball,
+    rho: float,
+    recipe: Recipe,
+    known: list[Point],
+    rounding: Rounding | None,
+) -> Found:
+    """The largest rise that ascent finds from the best of the `known` points."""
+
+    def fresh() -> Iterator[Tensor]:
+        generator = recipe.generator()
+        generator.manual_seed(recipe.seed + 1)  # not the perturbations of the average again
+        for _ in range(recipe.restarts):
+            yield ball.sample(around.theta, rho, generator)
+
+    best = ascent.worst(around, ball, rho, starts=known, fresh=fresh, steps=recipe.steps)
+    return _at("worst", around, ball, rho, best.u, rounding)
+
+
+def trials(around: Around, rho: float, recipe: Recipe, rounding: Rounding | None = None) -> Found:
+    """The largest of random trials, as a common snippet has it.
+
+    p += rho |p| z for each parameter tensor p, z ~ N(0, I): |e| of a tensor of n entries is about
+    rho |p| sqrt(n), which is no ball of radius rho. With `random_scale` "norm", z is divided by
+    its norm and |e| = rho |p|. Every parameter moves.
+    """
+    generator = recipe.generator()
+    gradients, forwards = around.gradients, around.forwards
+    best: Found | None = None
+    for _ in range(recipe.trials):
+        e = noise(around.objective.space, around.theta, rho, generator, recipe.random_scale)
+        found = around.rises(e)
+        if best is None or mean(found) > best.point.rise:
+            best = Found("random", rho, found, Point(e, mean(found)))
+    assert best is not None
+    return replace(
+        best,
+        rounding=rounding.error([(best.point.u, best.rises)]) if rounding else float("nan"),
+        gradients=around.gradients - gradients,
+        forwards=around.forwards - forwards,
+    )
+
+
+def noise(
+    space: WeightSpace, theta: Tensor, rho: float, generator: torch.Generator, scale: str
+) -> Tensor:
+    """E (P,): rho |p| z for each tensor p, drawn in its own shape, one after the other."""
+    e = torch.zeros_like(theta)
+    weights = space.unravel(theta)
+    for name, piece in space.unravel(e).items():
+        z = torch.randn(piece.shape, generator=generator).to(piece)
+        length = float(lanczos.norm(weights[name].flatten()))
+        if scale == "norm":
+            length /= max(float(lanczos.norm(z.flatten())), _TINY)
+        piece.copy_(z * (rho * length))
+    return e
