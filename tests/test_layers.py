@@ -34,6 +34,13 @@ ARROWS = {
     " result_verdict",
     "gate": "",
     "policy": "gate",
+    "report_text": "result_verdict",
+    "report_json": "records report_text result_verdict",
+    "report_junit": "report_text result_verdict",
+    "report_markdown": "report_text result_verdict",
+    "report_metrics": "records report_text result_verdict",
+    "report_github": "report_text result_verdict",
+    "reports": "report_json report_junit report_markdown report_metrics report_text result_verdict",
     "lanczos": "",
     "journal": "",
     "tree": "",
@@ -69,6 +76,7 @@ ARROWS = {
     "around": "estimate lanczos objective tree",
     "ascent": "around geometry",
     "recipe": "geometry objective",
+    "quadratic": "device geometry lanczos products results",
     "sharpness": "around ascent estimate geometry lanczos objective recipe space",
     "measured": "groups objective recipe results",
     "measurement": "around estimate geometry groups measured objective recipe results sharpness",
@@ -90,7 +98,7 @@ ARROWS = {
     " plot_verdict results",
 }
 WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
-    name for name in ARROWS if name.startswith(("plot", "result"))
+    name for name in ARROWS if name.startswith(("plot", "report", "result"))
 }
 # Loaded with the application itself, for every command and for --help.
 LIGHT = {"", "__main__", "app", "options"}
