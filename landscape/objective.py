@@ -253,6 +253,7 @@ class Objective:
         return {**self.constants(), **moving}
 
     def penalty(self, theta: Tensor) -> float | Tensor:
+        """What l2 adds to the loss at `theta` (P,)."""
         if not self.l2:
             return 0.0
         moving, wide = self.space.unravel(theta), accumulator(theta.device)
