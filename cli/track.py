@@ -97,7 +97,10 @@ def track(
             if note not in told:
                 told.add(note)
                 session.tell(f"note: {path.name}: {note}")
-        return _measure(loaded, rates, tracker, others)
+        try:
+            return _measure(loaded, rates, tracker, others)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
     def label(result: "Track") -> "Track":
         split = f" ({first.split} split)" if first.split else ""

@@ -90,9 +90,9 @@ def _edge(axes: Any, result: Track, line: Array, label: str, values: Array) -> N
         return
     least, most = min(0.0, float(seen.min())), float(seen.max())
     top = max(1.15 * most, 1.15 * float(line[known].min()))
-    if top > 4 * most:  # the eigenvalues would lie flat on the ground
+    if top > 4 * most > 0:  # the eigenvalues would lie flat on the ground
         axes.set_yscale("log")
-        low = float(seen[seen > 0].min()) if (seen > 0).any() else float(line[known].min()) / 10
+        low = float(seen[seen > 0].min())
         axes.set_ylim(low / 1.5, 1.5 * max(most, float(line[known].max())))
     else:
         axes.set_ylim(1.05 * least, top)
