@@ -64,12 +64,14 @@ def test_the_rate_in_the_files_gives_the_threshold_and_the_words(terminal):
     result = load(terminal)
     np.testing.assert_allclose(result.threshold, 3.8 / (0.1 * 2.8))
     assert "steps: 4 checkpoints from 0 to 20 ('step' in the files)" in done.err
-    assert "edge of stability: below the edge in the last quarter" in done.err
+    assert "edge of stability: below the edge: in the last quarter of the steps" in done.err
     assert "(2+2b)/(lr(1+2b)) = 13.57" in done.err
     assert "Nesterov momentum, lr = 0.1, b = 0.9, from 'optimizer' in the checkpoint" in done.err
-    assert "if trained on full batches" in done.err
+    assert "checkpoints: 4 below the edge (within 10 % counts as at)" in done.err
+    assert "note: the edge is that of training on full batches" in done.err
+    assert "note: BatchNorm is held still here and was live in training" in done.err
     shown = " ".join(terminal.run("show", "ckpt.track.h5").out.split())
-    assert "below the edge in the last quarter" in shown
+    assert "below the edge: in the last quarter" in shown
 
 
 @pytest.mark.parametrize(
@@ -270,3 +272,35 @@ def test_full_batch_gradient_descent_settles_at_two_over_the_rate(terminal):
     settled = result.lambda_max[result.last_quarter()].mean()
     assert settled == pytest.approx(2 / rate, rel=0.08)
     assert result.settled_ratio() == pytest.approx(settled * rate / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [
+        (lambda weights: torch.optim.Adam(weights, lr=2e-3), "Adam"),
+        (lambda weights: torch.optim.SGD(weights, lr=0.8, momentum=0.5), "Polyak momentum"),
+        (
+            lambda weights: torch.optim.SGD(weights, lr=0.4, momentum=0.5, nesterov=True),
+            "Nesterov momentum",
+        ),
+    ],
+)
+def test_other_optimisers_settle_at_their_own_thresholds(terminal, make, method):
+    path, module = example()
+    torch.manual_seed(0)
+    net, batch, names = module.Digits.model(), module.Digits.data(), []
+    optimizer = make(net.parameters())
+    for step in range(901):
+        if step in (300, 700, 800, 900):
+            names.append(f"ckpt_{step}.pt")
+            saved = {"model": net.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save(saved, terminal.folder / names[-1])
+        optimizer.zero_grad()
+        module.Digits.loss(net, batch).mean().backward()
+        optimizer.step()
+    task = ("--task", f"{path}:Digits")
+    assert terminal.run("track", *names, *task, "--no-plot", "--probes", "0").code == 0
+    result = load(terminal)
+    assert result.method == method
+    assert result.settled_ratio() == pytest.approx(1.0, abs=0.08)

@@ -181,7 +181,7 @@ def test_the_picture_draws_the_eigenvalues_their_residuals_and_the_threshold():
     curve, *_, threshold = axes.lines
     np.testing.assert_array_equal(curve.get_ydata(), result.lambda_max)
     np.testing.assert_array_equal(threshold.get_ydata(), [10.0] * 4)
-    assert threshold.get_label() == "2/lr"
+    assert threshold.get_label() == "2/lr = 10"
     (bars,) = axes.containers
     heights = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
     np.testing.assert_allclose([np.ptp(h) / 2 for h in heights], result.lambda_max_residual)
@@ -191,7 +191,7 @@ def test_the_line_is_lowered_by_the_weight_decay_that_counts():
     result = series([2.0, 6.0], [Update(0.2, weight_decay=1.0)] * 2)
     threshold = panels(result)["lambda_max"].lines[-1]
     np.testing.assert_allclose(threshold.get_ydata(), [9.0, 9.0])
-    assert threshold.get_label() == "2/lr - weight decay"
+    assert threshold.get_label() == "2/lr - weight decay = 9"
 
 
 def test_panels_share_the_steps_and_are_those_that_are_known():
