@@ -77,7 +77,7 @@ def _exit_codes(debug: bool) -> Iterator[None]:
     except (UserError, OSError, MemoryError) as error:
         if debug:
             raise
-        _fail(_sentence(error), 1)
+        _fail(_sentence(error), getattr(error, "code", 1))
     except Terminated as stop:
         _fail(": ".join(["terminated", *map(str, stop.args)]), 143)
     except KeyboardInterrupt as stop:

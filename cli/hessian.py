@@ -114,7 +114,7 @@ def hessian(
             session.tell(f"vectors: {wanted}")
         del loaded, pace  # before the next checkpoint comes into memory
     session.finish()
-    if strict and not all(result.converged for _, result in session.results):
+    if strict and not all(getattr(result, "converged", True) for _, result in session.results):
         raise UserError("not every eigenvalue converged, and --strict was given")
 
 

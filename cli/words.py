@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from landscape.results import Result, Sharpness, Spectrum, Surface, Track
+from landscape.results import Result, Sharpness, Spectrum, Surface, Track, Verdict
 
-from . import words_sharpness, words_spectrum, words_surface, words_track
+from . import words_sharpness, words_spectrum, words_surface, words_track, words_verdict
 
 _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Surface: words_surface.sentences,
     Spectrum: words_spectrum.sentences,
     Track: words_track.sentences,
     Sharpness: words_sharpness.sentences,
+    Verdict: words_verdict.sentences,
 }
 
 

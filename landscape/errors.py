@@ -5,5 +5,7 @@ class UserError(Exception):
     """A mistake that the reader of the message can mend.
 
     The text gives the name, the value, the limit, and what to do. The command line
-    prints it without a traceback and exits with code 1.
+    prints it without a traceback and exits with `code`.
     """
+
+    code = 1

@@ -186,9 +186,11 @@ def judge(candidate: Array, baseline: Array | None, rule: Rule, look: Look) -> J
     # Where the margin is a share of the baseline, it is as uncertain as that: in the difference.
     share = rule.value if rule.percent and margin > rule.floor else 0.0
     judged = plain if other is None else plain - share * other
-    low, high = (
-        bound + share * (0.0 if other is None else base) for bound in bounds(judged, look.alpha)
-    )
+    if other is not None and not plain.any():
+        low = high = 0.0  # a model against itself, whatever the margin is a share of
+    else:
+        back = 0.0 if other is None else share * base
+        low, high = (bound + back for bound in bounds(judged, look.alpha))
     verdict = PASS if high <= margin else REFUSED if low > margin else UNDECIDED
     return Judgement(
         rule=rule,
@@ -205,14 +207,14 @@ def judge(candidate: Array, baseline: Array | None, rule: Rule, look: Look) -> J
 
 
 def _needed(values: Array, low: float, high: float, margin: float) -> int:
-    """Groups with which bounds at .03 exclude the margin in nine of ten gates, if what was seen goes on.
+    """Groups that would decide nine of ten gates, if what was seen goes on.
 
-    From the normal approximation; never less than twice the groups that were not enough.
+    From the normal approximation at alpha .03; never less than twice those that were not enough.
     """
     distance = abs((low + high) / 2 - margin)
     if len(values) < 2 or distance == 0 or not math.isfinite(high - low):
         return 0
-    z = stats.norm.ppf(0.97) + stats.norm.ppf(0.9)
+    z = float(stats.norm.ppf(0.97) + stats.norm.ppf(0.9))
     return max(2 * len(values), math.ceil((z * float(values.std(ddof=1)) / distance) ** 2))
 
 

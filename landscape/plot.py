@@ -13,11 +13,18 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from landscape import plot_line, plot_sharpness, plot_spectrum, plot_surface, plot_track
+from landscape import (
+    plot_line,
+    plot_sharpness,
+    plot_spectrum,
+    plot_surface,
+    plot_track,
+    plot_verdict,
+)
 from landscape.errors import UserError
 from landscape.plot_levels import Limits, scale
 from landscape.plot_text import FONT
-from landscape.results import Result, Sharpness, Spectrum, Surface, Track
+from landscape.results import Result, Sharpness, Spectrum, Surface, Track, Verdict
 
 _STYLE: Any = {
     **{"font.family": [FONT], "font.size": 8, "axes.titlesize": 9, "text.usetex": False},
@@ -31,6 +38,7 @@ _PICTURES: dict[type, Callable[[Any], Figure]] = {
     Spectrum: plot_spectrum.picture,
     Track: plot_track.picture,
     Sharpness: plot_sharpness.picture,
+    Verdict: plot_verdict.picture,
 }
 # No dates and no versions, so that equal records give equal files.
 FORMATS: dict[str, dict[str, Any]] = {

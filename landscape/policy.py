@@ -55,7 +55,9 @@ class Policy:
 
 
 class PolicyError(UserError):
-    """A policy that cannot be meant; the command line ends with 2."""
+    """A policy that cannot be meant: wrong usage."""
+
+    code = 2
 
 
 def load(path: Path) -> Policy:
@@ -74,6 +76,19 @@ def load(path: Path) -> Policy:
     if table is None and path.name == "pyproject.toml":
         raise PolicyError(f"{str(path)!r} has no [tool.landscape.gate]")
     return parse(document if table is None else table, str(path), path.parent)
+
+
+def nearest(folder: Path) -> Path | None:
+    """The nearest pyproject.toml, if it holds a policy under [tool.landscape.gate]."""
+    for home in (folder.resolve(), *folder.resolve().parents):
+        path = home / "pyproject.toml"
+        if path.is_file():
+            try:
+                document = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+                return None  # told where the task is looked for
+            return path if "gate" in document.get("tool", {}).get("landscape", {}) else None
+    return None
 
 
 def parse(table: Mapping[str, Any], where: str, folder: Path) -> Policy:
@@ -100,10 +115,8 @@ def parse(table: Mapping[str, Any], where: str, folder: Path) -> Policy:
         for quantity, found in _table(table, "rules", where).items()
         for rule in _rules(quantity, found, f"{where}, [rules.{quantity}]")
     )
-    if not any(rule.level == "error" for rule in rules):
-        raise PolicyError(f"{where}: no rule of level error under [rules]: nothing can be refused")
     default = Policy()
-    return Policy(
+    found = Policy(
         measure=_measure(_table(table, "measure", where), f"{where}, [measure]"),
         rules=rules,
         require_baseline=_typed(
@@ -114,6 +127,9 @@ def parse(table: Mapping[str, Any], where: str, folder: Path) -> Policy:
         ),
         task=_task(_typed(table, "task", str, None, where), folder),
     )
+    if not any(rule.level == "error" for rule in rules):
+        raise PolicyError(f"{where}: no rule of level error under [rules]: nothing can be refused")
+    return found
 
 
 def _task(place: str | None, folder: Path) -> str | None:

@@ -198,6 +198,9 @@ def project_table(folder: Path) -> tuple[dict[str, Any], Path]:
                 table = document
             if table is None:
                 continue
+            gate = table.pop("gate", None) if isinstance(table, dict) else None
+            if isinstance(gate, dict) and not table and name == "landscape.toml":
+                table = {key: value for key, value in document.items() if key != "tool"}
             values = table.values() if isinstance(table, dict) else [None]
             if not all(isinstance(value, str) for value in values):
                 raise UserError(

@@ -93,8 +93,9 @@ ARROWS = {
     "plot_spectrum": "plot_blocks plot_text results",
     "plot_track": "plot_levels plot_text results",
     "plot_sharpness": "plot_text results",
+    "plot_verdict": "plot_text results",
     "plot": "plot_levels plot_line plot_sharpness plot_spectrum plot_surface plot_text plot_track"
-    " results",
+    " plot_verdict results",
 }
 WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
     name for name in ARROWS if name.startswith(("plot", "report", "result"))
