@@ -109,7 +109,10 @@ class SetUp:
     ] = None
     dtype: Annotated[
         str,
-        _network(metavar="float32|float64", help="Precision of the network."),
+        _network(
+            metavar="float32|float64",
+            help="Precision of the network; landscape sharpness takes auto too.",
+        ),
     ] = "float32"
     device: Annotated[
         str,

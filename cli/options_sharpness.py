@@ -19,15 +19,13 @@ class Sharp:
     ] = "0.05"
     rho_range: Annotated[
         str | None,
-        _ball(
-            metavar="A,B[,N]", help="N radii from A to B, evenly in the logarithm; 8 if not said."
-        ),
+        _ball(metavar="A,B[,N]", help="N radii from A to B at equal ratios; 8 for A,B."),
     ] = None
     measure: Annotated[
         list[str],
         _ball(
             metavar="NAME[,NAME...]",
-            help="sam, worst, average, random, keskar, quadratic. Default: sam, worst, average, and "
+            help="sam, worst, average, random, keskar, quadratic. Default: the first three, and "
             "quadratic where all examples share one ascent.",
         ),
     ] = field(default_factory=list)

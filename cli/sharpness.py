@@ -11,6 +11,8 @@ from .options_sharpness import Sharp
 from .values import names, numbers, one_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from landscape.recipe import Plan
     from landscape.results import Sharpness
 
@@ -26,6 +28,9 @@ def sharpness(
 ) -> None:
     """Measure how far the loss rises within radius rho of a checkpoint, with intervals.
 
+    Several checkpoints are compared on the same examples. --dtype auto takes float64 where rounding
+    would be a visible part of a rise.
+
     Example: `landscape sharpness ckpt.pt --rho 0.05`
     """
     plan = _plan(sharp, setup.seed)
@@ -37,10 +42,33 @@ def sharpness(
     session = Session(out, "sharpness", paths)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = problem.load(setup, path)
+            loaded = _load(setup, path, plan)
         session.analyse(path, loaded, _analysis(loaded, plan))
-        del loaded
+        del loaded  # before the next checkpoint comes into memory
     session.finish()
+    if len(paths) > 1:
+        from .words_sharpness import comparison
+
+        found: list[Any] = [result for _, result in session.results]
+        for line in comparison(found, [path.name for path in paths]):
+            session.tell(line)
+
+
+def _load(setup: SetUp, path: "Path", plan: "Plan") -> "Problem":
+    """The problem; in float64 if --dtype auto finds that rounding would be visible."""
+    from landscape.sharpness import rounding_visible
+
+    from . import problem
+
+    if setup.dtype != "auto":
+        return problem.load(setup, path)
+    loaded = problem.load(replace(setup, dtype="float32"), path)
+    share = rounding_visible(loaded.objective, loaded.theta, plan)
+    if share is None:
+        return loaded
+    wide = problem.load(replace(setup, dtype="float64"), path)
+    note = f"--dtype auto: float64, since float32 rounding would be {100 * share:.2g} % of a rise"
+    return replace(wide, notes=(*wide.notes, note))
 
 
 def _plan(sharp: Sharp, seed: int) -> "Plan":
@@ -55,12 +83,24 @@ def _plan(sharp: Sharp, seed: int) -> "Plan":
         )
     asked = names(sharp.measure, (*MEASURES, "quadratic", "keskar"), "--measure")
     m = _count(sharp.m, "--m")
+    if m is not None and (set(asked) & {"quadratic", "keskar"} or sharp.from_top):
+        raise typer.BadParameter(
+            "quadratic, keskar and --from-top belong to the mean loss over all examples: leave out "
+            "--m",
+            param_hint="--measure",
+        )
+    if sharp.ball != "l2" and ("quadratic" in asked or sharp.from_top):
+        raise typer.BadParameter("quadratic and --from-top need --ball l2", param_hint="--ball")
+    if sharp.groups is not None and m is None:
+        raise typer.BadParameter("needs --m", param_hint="--groups")
+    by_default = not asked and m is None and sharp.ball == "l2"
     recipe = Recipe(
         shape=one_of(sharp.ball, geometry.SHAPES, "--ball"),
         include_1d=not sharp.no_1d,
         seed=seed,
         steps=sharp.steps,
         restarts=sharp.restarts,
+        from_top=sharp.from_top,
         draws=sharp.draws,
         trials=sharp.trials,
         random_scale=one_of(sharp.random_scale, RANDOM_SCALES, "--random-scale"),
@@ -72,6 +112,8 @@ def _plan(sharp: Sharp, seed: int) -> "Plan":
         m=m,
         limit=sharp.groups,
         per_block=one_of(sharp.per, ("block",), "--per") == "block" if sharp.per else False,
+        quadratic="quadratic" in asked or by_default or sharp.from_top,
+        eps=numbers(sharp.eps, "--eps") if "keskar" in asked else (),
         recipe=recipe,
     )
 

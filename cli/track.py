@@ -1,5 +1,6 @@
 """`landscape track`: curvature, loss and metrics along training."""
 
+import hashlib
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -69,9 +70,10 @@ def track(
 
     Example: `landscape track ckpt_100.pt ckpt_200.pt ckpt_300.pt --lr 0.1`
     """
+    from landscape import batchnorm
     from landscape.track import Tracker
 
-    from . import problem, provenance
+    from . import problem
     from .hessian import restrict
     from .session import Session
 
@@ -97,7 +99,10 @@ def track(
             if note not in told:
                 told.add(note)
                 session.tell(f"note: {path.name}: {note}")
-        return _measure(loaded, rates, tracker, others)
+        try:
+            return _measure(loaded, rates, tracker, others)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
     def label(result: "Track") -> "Track":
         split = f" ({first.split} split)" if first.split else ""
@@ -108,12 +113,12 @@ def track(
             probes=probes,
             parameters=whole.objective.space.size,
             l2=whole.objective.l2,
+            batchnorm=bool(batchnorm.modules(whole.objective.net)),
         )
 
     config = {
-        "checkpoint": [provenance.file_digest(path) for path in paths],
-        "tensors": None,
-        "checkpoints": [str(path) for path in paths],
+        "checkpoint": _digest(paths),
+        "tensors": None,  # of every checkpoint: what the digest of the files stands for
         "held_out": {name: batches.digest for name, batches in others.items()},
         "rates": asdict(rates),
         "tolerance": tolerance,
@@ -141,6 +146,14 @@ def ordered(given: Sequence[Path]) -> list[Path]:
         raise UserError("a checkpoint is named twice: name each once")
     numbers = steps.in_names(given) or list(range(len(given)))
     return [path for _, path in sorted(zip(numbers, given, strict=True))]
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """SHA-256 of the digests of the files, a line each, in their order."""
+    from . import provenance
+
+    lines = "".join(f"{provenance.file_digest(path)}\n" for path in paths)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _named(out: Output, paths: Sequence[Path]) -> Output:

@@ -2,20 +2,36 @@
 
 from landscape.stability import AT, BEYOND, Stability, largest_rate
 
-CAVEAT = "if trained on full batches; small ones settle lower"
 
+def sentences(result: Stability, *, batchnorm: bool = False) -> list[str]:
+    """Where a point stands to the threshold of its optimiser.
 
-def sentences(result: Stability) -> list[str]:
-    """Where a point stands to the threshold of its optimiser."""
+    Args:
+        result: the verdict.
+        batchnorm: the network has BatchNorm.
+    """
     update = result.update
     what = "lambda_max of D^-1/2 H D^-1/2" if update.adam else "lambda_max"
     decay = f" with weight decay {update.weight_decay:g}" if update.weight_decay else ""
     doubt = "" if result.certain else ", within its error"
+    how = describe(update.method, update.lr, update.momentum)
     return [
         f"edge of stability: {place(result.verdict)}{doubt}: {what}{decay} {result.curvature:.4g} "
-        f"is {result.ratio:.3g} of {update.formula} = {result.threshold:.4g} "
-        f"({describe(update.method, update.lr, update.momentum)}, from {update.source}), {CAVEAT}"
+        f"is {result.ratio:.3g} times {update.formula} = {result.threshold:.4g}",
+        f"optimiser: {how}, from {update.source}",
+        *caveats(batchnorm=batchnorm),
     ]
+
+
+def caveats(*, batchnorm: bool) -> list[str]:
+    """What a verdict takes for granted, and a checkpoint does not tell."""
+    lines = ["note: the edge is that of training on full batches; on small ones it settles lower"]
+    if batchnorm:
+        lines.append(
+            "note: BatchNorm is held still here and was live in training, which saw another "
+            "curvature: the edge is a rough guide"
+        )
+    return lines
 
 
 def place(verdict: str) -> str:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from landscape.results import Array, Track, Tracked
-from landscape.stability import AT, BAND, BELOW, BEYOND
+from landscape.stability import ADAM, AT, BAND, BELOW, BEYOND, verdict_of
 
-from .words_stability import CAVEAT, describe, place
+from .words_stability import caveats, describe, place
 
 
 def sentences(result: Track) -> list[str]:
@@ -23,7 +23,7 @@ def sentences(result: Track) -> list[str]:
     if np.isfinite(result.trace).any():
         error = np.nanmax(np.abs(result.trace_stderr / result.trace))
         lines.append(f"trace: {_ends(result.trace)}, standard error at most {100 * error:.2g} %")
-    lines.append(f"edge of stability: {_edge(result)}")
+    lines += _edge(result)
     decay = f"{result.l2:g} I is" if result.l2 else "weight decay is not"
     lines.append(f"regularisation: {decay} part of the Hessian (--l2)")
     lines.append(f"products: {result.products.sum()} with {result.parameters:,} parameters")
@@ -54,30 +54,29 @@ def _peak(result: Track, values: Array) -> str:
     return f"{_ends(values)}, largest {values[top]:.4g} at step {result.step[top]:g}"
 
 
-def _edge(result: Track) -> str:
+def _edge(result: Track) -> list[str]:
     """Where the last quarter of the steps stands, and how many checkpoints where."""
     settled = result.settled_ratio()
     if not np.isfinite(settled):
-        return f"not judged, {result.rate_source or 'the thresholds are not known'}"
+        return [f"edge of stability: not judged, {result.rate_source or 'no threshold is known'}"]
     late = result.last_quarter()
-    count = int((late & np.isfinite(result.ratio)).sum())
-    verdict = AT if abs(settled - 1) <= BAND else BELOW if settled < 1 else BEYOND
-    shares = [
-        f"{int(n)} {word}"
-        for n, word in (
-            (np.sum(result.ratio < 1 - BAND), BELOW),
-            (np.sum(np.abs(result.ratio - 1) <= BAND), AT),
-            (np.sum(result.ratio > 1 + BAND), BEYOND),
-        )
-        if n
-    ]
-    limits = result.threshold[late]
+    limits = result.threshold
     if result.preconditioned_threshold is not None:
-        limits = np.where(np.isfinite(limits), limits, result.preconditioned_threshold[late])
-    value = f" = {limits[-1]:.4g}" if np.ptp(limits) <= 1e-6 * limits[-1] else ""
+        limits = np.where(np.isfinite(limits), limits, result.preconditioned_threshold)
+    known = limits[late & np.isfinite(limits)]
+    value = f" = {known[-1]:.4g}" if np.ptp(known) <= 1e-6 * known[-1] else ""
+    what = "the preconditioned lambda_max" if result.method == ADAM else "lambda_max"
+    counts = {
+        BELOW: np.sum(result.ratio < 1 - BAND),
+        AT: np.sum(np.abs(result.ratio - 1) <= BAND),
+        BEYOND: np.sum(result.ratio > 1 + BAND),
+    }
+    shares = ", ".join(f"{count} {place(verdict)}" for verdict, count in counts.items() if count)
     how = describe(result.method, result.learning_rate[-1], result.momentum)
-    return (
-        f"{place(verdict)} in the last quarter, where lambda_max averages {settled:.3g} of "
-        f"{result.formula}{value} ({count} checkpoints; of all {', '.join(shares)}; {how}, "
-        f"from {result.rate_source}), {CAVEAT}"
-    )
+    return [
+        f"edge of stability: {place(verdict_of(settled))}: in the last quarter of the steps {what} "
+        f"averages {settled:.3g} times {result.formula}{value}",
+        f"checkpoints: {shares} (within {100 * BAND:g} % counts as at)",
+        f"optimiser: {how}, from {result.rate_source}",
+        *caveats(batchnorm=result.batchnorm),
+    ]

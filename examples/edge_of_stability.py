@@ -6,7 +6,7 @@ the Hessian rises to 2 / learning rate and stays there, at the edge of stability
     python examples/edge_of_stability.py [FOLDER] [RATE ...]
 
 Trains a tanh MLP on digits for 4000 steps with each rate (.4 and .8 by default), keeps a
-checkpoint every 100, runs `landscape track` on them, and compares lambda_max, averaged over the
+checkpoint every 200, runs `landscape track` on them, and compares lambda_max, averaged over the
 last quarter, with 2 / rate. Takes about a minute; writes `edge_0.4.track.png` and so on.
 """
 
@@ -22,7 +22,7 @@ from torch import nn
 from landscape import store
 
 RATES = (0.4, 0.8)
-STEPS, EVERY = 4000, 100
+STEPS, EVERY = 4000, 200
 SLACK = 0.08  # of 2 / rate
 
 
@@ -31,8 +31,10 @@ class Digits:
 
     @staticmethod
     def model():
-        """64-64-10 with tanh."""
-        return nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
+        """64-64-64-10 with tanh."""
+        return nn.Sequential(
+            *(nn.Linear(64, 64), nn.Tanh()), *(nn.Linear(64, 64), nn.Tanh()), nn.Linear(64, 10)
+        )
 
     @staticmethod
     def data():

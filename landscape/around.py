@@ -18,6 +18,7 @@ class Around:
         objective: the mean loss.
         theta: (P,) the centre.
         base: totals and weights of the losses of the examples at the centre.
+        loss: its mean at the centre, with what l2 adds.
         metrics: the same of the task's metrics, by name.
         gradients: spent so far.
         forwards: spent so far, those of gradients not counted.
@@ -39,7 +40,8 @@ class Around:
                 f"the loss of {broken} of {self.base.total.numel()} examples is not finite at the "
                 "checkpoint: there is no rise to measure; check the weights and the data"
             )
-        self._mean = float(self.base.total.sum() / self.base.weight.sum())
+        mean_loss = self.base.total.sum() / self.base.weight.sum()
+        self.loss = float(mean_loss + objective.penalty(self.theta))
 
     @cached_property
     def gradient(self) -> Tensor:
@@ -75,8 +77,7 @@ class Around:
         """The mean rise at `e` (P,) and the gradient (P,) there; one gradient."""
         self.gradients += 1
         loss, gradient = self.objective.loss_and_gradient(self.theta + e)
-        centre = self._mean + self.objective.penalty(self.theta)
-        return float((loss - centre).nan_to_num(torch.inf)), gradient
+        return float((loss - self.loss).nan_to_num(torch.inf)), gradient
 
     def _penalty(self, e: Tensor) -> float:
         if not self.objective.l2:

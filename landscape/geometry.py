@@ -15,13 +15,6 @@ from landscape.space import WeightSpace
 
 NORMS = ("plain", "adaptive", "filter", "layer")
 SHAPES = ("l2", "linf")
-RULES = {
-    "plain": "|e| <= rho",
-    "adaptive": "|e / |theta|| <= rho, elementwise; weights that are 0 are held still",
-    "filter": "|e_f| in units of |theta_f| for each filter f; a bias or norm gain is one filter",
-    "layer": "|e_t| in units of |theta_t| for each tensor t",
-    "tensor": "e_t = rho |theta_t| z for each tensor t, Gaussian z: not a ball",
-}
 
 
 @dataclass(frozen=True)

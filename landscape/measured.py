@@ -73,7 +73,7 @@ class Table:
         whole = self.plan.m is None
         row = self.group_rise[at]
         for unit, cell in units.items():
-            row[slice(None) if whole else unit] = cell["groups"]
+            row[slice(None) if whole else slice(unit, unit + 1)] = cell["groups"]
         known = ~np.isnan(row)
         rise, over_groups = map(float, weighted(row[known], self.weights[known]))
         pairs, _ = weighted(
@@ -123,7 +123,7 @@ def record(
     group_loss, group_weight = (np.full(count, np.nan) for _ in range(2))
     group_metric = np.full((len(metrics), count), np.nan)
     for unit, base in bases.items():
-        place = slice(None) if plan.m is None else unit
+        place = slice(None) if plan.m is None else slice(unit, unit + 1)
         group_loss[place], group_weight[place] = base["loss"], base["weight"]
         for i, name in enumerate(metrics):
             group_metric[i, place] = base["metrics"][name]
@@ -134,7 +134,8 @@ def record(
     own = Table(records, plan, "", group_weight)
     average = plan.measures.index("average") if "average" in plan.measures else None
     pairless = np.full(own.of["rise"].shape[1:], np.nan)
-    blocks = tuple(dict.fromkeys(key[2] for key in records if key[2]))
+    blocks = tuple(dict.fromkeys(key[2] for key in records if key[2] and key[1] in plan.places))
+    boxes = [records.get((0, "keskar", repr(eps)), {}) for eps in plan.eps]
     apart = [Table(records, plan, block, group_weight).of for block in blocks]
     return Sharpness(
         measure=plan.measures,
@@ -167,12 +168,13 @@ def record(
         block=blocks or None,
         block_rise=np.stack([of["rise"] for of in apart], -1) if blocks else None,
         block_rise_stderr=np.stack([of["stderr"] for of in apart], -1) if blocks else None,
-        eps=None,
-        keskar=None,
-        keskar_subspace=None,
+        eps=np.array(plan.eps) if boxes else None,
+        keskar=np.array([box.get("full", np.nan) for box in boxes]) if boxes else None,
+        keskar_subspace=np.array([box.get("subspace", np.nan) for box in boxes]) if boxes else None,
+        converged=all(piece.get("converged", True) for piece in records.values()),
         loss=float(loss),
         loss_stderr=float(loss_stderr),
-        gradient_zero=any(piece["gradient_zero"] for piece in records.values()),
+        gradient_zero=any(piece.get("gradient_zero", False) for piece in records.values()),
         m=plan.m or 0,
         group_size=groups.m,
         examples=groups.examples,
@@ -219,5 +221,6 @@ def measurement_key(plan: Plan, groups: Groups, objective: Objective) -> dict[st
         "l2": objective.l2,
         "parameters": "all" if recipe.include_1d else "2 dimensions or more",
         "coordinates": objective.space.size,
+        "eps": list(plan.eps),
         "details": {measure: recipe.details(measure) for measure in plan.measures},
     }

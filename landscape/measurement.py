@@ -6,17 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape import geometry, groups, measured, sharpness
+from landscape import geometry, groups, keskar, measured, quadratic, sharpness
 from landscape.around import Around, Rounding
 from landscape.estimate import estimate
+from landscape.geometry import Ball
 from landscape.groups import Groups
 from landscape.objective import Objective
+from landscape.products import Hessian
+from landscape.quadratic import Model
 from landscape.recipe import TENSOR, Plan
 from landscape.results import Sharpness
 from landscape.sharpness import Found
 
 GROUP_SIZE = 32  # examples of a group for intervals, where all examples share one ascent
 ENOUGH_GROUPS = 16  # smaller groups are made before there are fewer of them
+KESKAR = "keskar"
 Record = dict[str, Any]
 
 
@@ -41,6 +45,7 @@ class Measurement:
         self.count = self.groups.limited(plan.limit)
         self.blocks = geometry.blocks(objective.space) if plan.per_block else {}
         self._units = 1 if plan.m is None else self.count
+        self._hessian: Hessian | None = None
         self.records: dict[tuple[Any, ...], Record] = {}
 
     @property
@@ -51,8 +56,9 @@ class Measurement:
     def _jobs(self, unit: int) -> list[tuple[Any, ...]]:
         """Keys of the pieces of one unit: all examples, or one group."""
         balls = self.plan.norms if self.plan.in_balls else ()
-        whole = [(unit, norm, "") for norm in self.plan.places]
-        return whole + [(unit, norm, block) for block in self.blocks for norm in balls]
+        jobs = [(unit, norm, "") for norm in self.plan.places]
+        jobs += [(unit, norm, block) for block in self.blocks for norm in balls]
+        return jobs + [(unit, KESKAR, repr(eps)) for eps in self.plan.eps]
 
     def keep(self, record: Record) -> None:
         """Take over a piece of an earlier run."""
@@ -71,58 +77,94 @@ class Measurement:
             rounding = Rounding(around) if unit == 0 else None
             base = self._base(around)
             for key in todo:
-                found = list(self._found(around, rounding, key[1], key[2]))
                 record = {"unit": unit, "norm": key[1], "block": key[2], "base": base}
-                record["gradient_zero"] = "gradient" in around.__dict__ and not bool(
-                    around.gradient.any()
-                )
-                record["cells"] = [self._cell(around, one) for one in found]
+                record.update(self._piece(around, rounding, key[1], key[2]))
+                if "gradient" in vars(around):
+                    record["gradient_zero"] = not bool(around.gradient.any())
                 self.keep(record)
                 yield record
 
-    def _found(
-        self, around: Around, rounding: Rounding | None, norm: str, block: str
-    ) -> Iterator[Found]:
+    def _piece(self, around: Around, rounding: Rounding | None, norm: str, block: str) -> Record:
+        """What a piece adds to its unit."""
         plan = self.plan
+        if norm == KESKAR:
+            return self._keskar(around, float(block))
         if norm == TENSOR:
-            for rho in plan.rhos:
-                yield sharpness.trials(around, rho, plan.recipe, rounding)
-            return
+            found = [sharpness.trials(around, rho, plan.recipe, rounding) for rho in plan.rhos]
+            return {"cells": [self._cell(one) for one in found]}
         only = self.blocks[block] if block else None
         ball = plan.recipe.ball(self.objective, self.theta, norm, only)
-        yield from sharpness.rises(
-            around, ball, plan.in_balls, plan.rhos, recipe=plan.recipe, rounding=rounding
+        piece: Record = {"held_still": self.objective.space.size - ball.moving}
+        guide = None
+        if plan.quadratic and not block:
+            guide = self._model(around, ball)
+            piece |= {
+                "gradient_norm": guide.gradient_norm,
+                "lambda_max": guide.lambda_max,
+                "residual": guide.residual,
+                "products": guide.products,
+                "converged": guide.converged,
+                "quadratic": [one.rise for one in guide.predictions],
+                "bound": [one.bound for one in guide.predictions],
+            }
+        found = list(
+            sharpness.rises(
+                around,
+                ball,
+                plan.in_balls,
+                plan.rhos,
+                recipe=plan.recipe,
+                rounding=rounding,
+                guide=guide,
+            )
+        )
+        return {**piece, "cells": [self._cell(one) for one in found]}
+
+    def _model(self, around: Around, ball: Ball) -> Model:
+        """The quadratic model; all norms share one Hessian, and the graphs it keeps."""
+        if self._hessian is None:
+            self._hessian = self.objective.hessian(self.theta)
+        generator = self.plan.recipe.generator()
+        return quadratic.model(
+            self._hessian, around.gradient, ball, self.plan.rhos, generator=generator
         )
 
-    def _split(self, around: Around, totals: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _keskar(self, around: Around, eps: float) -> Record:
+        recipe = self.plan.recipe
+        whole = keskar.full(around, eps, generator=recipe.generator())
+        part = keskar.subspace(around, eps, generator=recipe.generator())
+        return {"full": whole.percent, "subspace": part.percent, "cells": []}
+
+    def _split(self, totals: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Means and weights by group; all in one where entries are not examples."""
         whole = self.plan.m is not None or len(totals) != len(self.groups.labels)
         labels = torch.zeros(len(totals), dtype=torch.int64) if whole else self.groups.labels
         return groups.means(totals, weights, labels, 1 if whole else self.groups.count)
 
     def _base(self, around: Around) -> Record:
-        means, weights = self._split(around, around.base.total, around.base.weight)
+        means, weights = self._split(around.base.total, around.base.weight)
         loss = estimate(around.base)
+        shift = around.loss - loss.mean  # what l2 adds
         return {
-            "loss": means.tolist(),
+            "loss": (means + shift).tolist(),
             "weight": weights.tolist(),
-            "mean": loss.mean,
+            "mean": around.loss,
             "stderr": loss.stderr,
             "basis": loss.basis,
             "metrics": {
-                name: self._split(around, values.total, values.weight)[0].tolist()
+                name: self._split(values.total, values.weight)[0].tolist()
                 for name, values in around.metrics.items()
             },
         }
 
-    def _cell(self, around: Around, found: Found) -> Record:
+    def _cell(self, found: Found) -> Record:
         whole = estimate(found.rises)
         return {
             "measure": found.measure,
             "rho": found.rho,
             "rise": whole.mean,
             "stderr": whole.stderr,
-            "groups": self._split(around, found.rises.total, found.rises.weight)[0].tolist(),
+            "groups": self._split(found.rises.total, found.rises.weight)[0].tolist(),
             "pairs": list(found.pairs),
             "rounding": found.rounding,
             "gradients": found.gradients,

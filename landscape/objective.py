@@ -309,6 +309,7 @@ class Objective:
         return tensors
 
     def penalty(self, theta: Tensor) -> float | Tensor:
+        """What l2 adds to the loss at `theta` (P,)."""
         if not self.l2:
             return 0.0
         moving, wide = self.space.unravel(theta), accumulator(theta.device)

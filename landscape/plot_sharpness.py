@@ -1,4 +1,4 @@
-"""Pictures of a sharpness: bars with intervals at one radius, curves with bands over several."""
+"""Pictures of a sharpness: points with intervals at one radius, curves with bands over several."""
 
 from textwrap import fill
 from typing import Any
@@ -14,44 +14,55 @@ _COLOURS = {"sam": "C0", "worst": "C3", "average": "C2", "random": "C4", "quadra
 
 def picture(result: Sharpness) -> Figure:
     """A panel for each norm, and one for blocks if they were measured."""
-    norms = [j for j in range(len(result.norm)) if np.isfinite(result.rise[:, j]).any()]
+    values = (*result.rise, result.quadratic)
+    norms = [
+        j for j in range(len(result.norm)) if any(np.isfinite(value[j]).any() for value in values)
+    ]
     by_block = result.block is not None
     rows = 2 if by_block else 1
     columns = max(1, len(norms))
     figure = sheet(max(4.6, 3.4 * columns + 0.8), 3.9 * rows, _footer(result))
     panels: Any = figure.subplots(rows, columns, squeeze=False)
-    draw = _curves if len(result.rho) > 1 else _bars
+    draw = _curves if len(result.rho) > 1 else _points
     for axes, j in zip(panels[0], norms, strict=False):
         draw(axes, result, j)
         axes.set_title(f"{result.norm[j]} norm")
     if by_block:
-        for axes, j in zip(panels[1], norms, strict=True):
+        for axes, j in zip(panels[1], norms, strict=False):
             _blocks(axes, result, j)
     figure.suptitle(clean(result.title, 90), fontsize=9)
     settle(figure)
     return figure
 
 
-def _bars(axes: Any, result: Sharpness, j: int) -> None:
-    """One bar for each measure, with its interval; the quadratic model beside them."""
+def _points(axes: Any, result: Sharpness, j: int) -> None:
+    """A point for each measure with its interval, the quadratic model beside; log where it can."""
     rows = [i for i in range(len(result.measure)) if np.isfinite(result.rise[i, j, 0])]
     names = [result.measure[i] for i in rows]
-    heights = [float(result.rise[i, j, 0]) for i in rows]
-    colours = [_COLOURS.get(name, "C5") for name in names]
-    for place, (i, height, colour) in enumerate(zip(rows, heights, colours, strict=True)):
-        axes.bar(place, height, color=colour, width=0.62)
-        low, high = result.rise_low[i, j, 0], result.rise_high[i, j, 0]
-        if np.isfinite(low):
-            axes.errorbar(
-                place, height, [[height - low], [high - height]], color="black", lw=0.9, capsize=3
-            )
+    logarithmic = _positive(result.rise[:, j])
+    heights = []
+    for place, i in enumerate(rows):
+        height, colour = float(result.rise[i, j, 0]), _COLOURS[result.measure[i]]
+        low, high = float(result.rise_low[i, j, 0]), float(result.rise_high[i, j, 0])
+        if not np.isfinite(low):
+            low, high = height, height
+        low = max(low, height / 10) if logarithmic else low
+        style = {"fmt": "o", "ms": 6, "color": colour, "capsize": 4, "lw": 1.2}
+        axes.errorbar(place, height, [[height - low], [high - height]], **style)
+        heights.append(height)
     if np.isfinite(result.quadratic[j, 0]):
-        place = len(rows)
+        height = float(result.quadratic[j, 0])
         names.append("quadratic\nmodel")
-        hollow = {"fill": False, "edgecolor": _COLOURS["quadratic"], "hatch": "///", "lw": 0.9}
-        axes.bar(place, result.quadratic[j, 0], width=0.62, **hollow)
+        axes.plot(len(rows), height, "s", ms=6, color=_COLOURS["quadratic"], fillstyle="none")
+        heights.append(height)
+    for place, height in enumerate(heights):
+        axes.annotate(
+            f"{height:.3g}", (place, height), (8, 0), textcoords="offset points", va="center"
+        )
     axes.set_xticks(range(len(names)), names)
-    axes.axhline(0, color="0.6", lw=0.6, zorder=0.8)
+    axes.set_xlim(-0.5, len(names) - 0.1)
+    axes.set_yscale("log" if logarithmic else "linear")
+    axes.grid(axis="y", zorder=0)
     axes.set_ylabel("rise of the mean loss")
 
 
@@ -62,7 +73,7 @@ def _curves(axes: Any, result: Sharpness, j: int) -> None:
         rise = np.where(np.isfinite(result.rise[i, j]), result.rise[i, j], np.nan)
         if np.isnan(rise).all():
             continue
-        colour = _COLOURS.get(name, "C5")
+        colour = _COLOURS[name]
         axes.plot(result.rho, rise, "o-", ms=3, lw=1.2, color=colour, label=name)
         low, high = result.rise_low[i, j], result.rise_high[i, j]
         if np.isfinite(low).any():
@@ -91,7 +102,7 @@ def _blocks(axes: Any, result: Sharpness, j: int) -> None:
     thick = 0.8 / max(1, len(rows))
     for n, i in enumerate(rows):
         name = result.measure[i]
-        style = {"height": thick, "color": _COLOURS.get(name, "C5"), "label": name}
+        style = {"height": thick, "color": _COLOURS[name], "label": name}
         error = np.nan_to_num(result.block_rise_stderr[i, j, -1])
         axes.barh(
             places + (n - (len(rows) - 1) / 2) * thick,
@@ -107,12 +118,12 @@ def _blocks(axes: Any, result: Sharpness, j: int) -> None:
 
 
 def _footer(result: Sharpness) -> str:
-    group = f"m = {result.m}" if result.m else "all examples share one ascent"
+    group = f"m = {result.m}" if result.m else "one ascent for all"
     words = [f"loss {result.loss:.4g} at the checkpoint", f"{result.examples} examples, {group}"]
     if len(result.rho) == 1:
         words.insert(0, f"rho {result.rho[0]:g}")
     if np.isfinite(result.rise_low).any():
-        words.append("bars: 95 % t intervals" if len(result.rho) == 1 else "bands: 95 %")
+        words.append(f"{'bars' if len(result.rho) == 1 else 'bands'}: 95 % t intervals")
     else:
         words.append("too few groups for intervals")
     words.append("worst is a lower bound")
@@ -120,4 +131,4 @@ def _footer(result: Sharpness) -> str:
         words.append("infinite rises are not drawn")
     if not result.complete:
         words.insert(0, "partial")
-    return fill(" \N{MIDDLE DOT} ".join(words), 100)
+    return fill(" \N{MIDDLE DOT} ".join(words), 110)

@@ -10,6 +10,7 @@ from landscape.plot_text import clean, settle, sheet
 from landscape.results import Array, Track
 
 HELD_OUT = " ("  # begins the name of the split behind a quantity's own name
+DECADES = 200.0  # ratio of the largest to the smallest value from which on an axis is logarithmic
 LOG_STEPS = 0.05  # share of the range at which the middle checkpoint stands, or less
 
 
@@ -41,6 +42,7 @@ def _top(axes: Any, result: Track) -> None:
     converged = result.lambda_max_converged
     _eigenvalues(axes, result, result.lambda_max, result.lambda_max_residual, converged)
     axes.set_ylabel("lambda_max")
+    axes.set_yscale("log" if _wide(result.lambda_max) else "linear")
     # What is compared with the threshold is lambda_max - l2 + weight decay.
     line = result.threshold - result.weight_decay + result.l2
     shift = np.abs(result.weight_decay - result.l2)[np.isfinite(line)]
@@ -57,7 +59,7 @@ def _preconditioned(axes: Any, result: Track) -> None:
     assert result.preconditioned_threshold is not None
     values, residual = result.preconditioned_lambda_max, result.preconditioned_residual
     _eigenvalues(axes, result, values, residual, result.preconditioned_converged)
-    axes.set_ylabel("lambda_max of\nD^-1/2 H D^-1/2")
+    axes.set_ylabel("lambda_max of\n$D^{-1/2}\\,H\\,D^{-1/2}$")
     _edge(axes, result, result.preconditioned_threshold, result.formula, values)
 
 
@@ -90,19 +92,28 @@ def _edge(axes: Any, result: Track, line: Array, label: str, values: Array) -> N
         return
     least, most = min(0.0, float(seen.min())), float(seen.max())
     top = max(1.15 * most, 1.15 * float(line[known].min()))
-    if top > 4 * most:  # the eigenvalues would lie flat on the ground
+    if top > 4 * most > 0 or _wide(values):  # else eigenvalues would lie flat on the ground
         axes.set_yscale("log")
-        low = float(seen[seen > 0].min()) if (seen > 0).any() else float(line[known].min()) / 10
+        low = float(seen[seen > 0].min())
         axes.set_ylim(low / 1.5, 1.5 * max(most, float(line[known].max())))
     else:
         axes.set_ylim(1.05 * least, top)
+    if np.ptp(line[known]) <= 1e-6 * abs(line[known][0]):
+        label += f" = {line[known][0]:.4g}"
     axes.plot(
         result.step, line, color="C3", lw=1.0, ls="--", drawstyle="steps-mid", label=clean(label)
     )
     axes.legend(loc="best", edgecolor="none")
 
 
+def _wide(values: Array) -> bool:
+    """Whether values are positive and reach over decades."""
+    seen = values[np.isfinite(values)]
+    return bool(seen.size and seen.min() > 0 and seen.max() > DECADES * seen.min())
+
+
 def _trace(axes: Any, result: Track) -> None:
+    axes.set_yscale("log" if _wide(result.trace) else "linear")
     _band(axes, result, result.trace, result.trace_stderr, "C2", None)
     axes.set_ylabel("trace")
 
@@ -152,6 +163,8 @@ def _step_axis(axes: Any, result: Track) -> None:
     if span > 0 and positive.size > 2 and np.median(step) - step[0] < LOG_STEPS * span:
         axes.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.3)
         axes.set_xlim(step[0], step[-1] * 1.1)
+    elif (step == np.round(step)).all():
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(clean(f"step ({result.step_source})", 90))
 
 

@@ -111,18 +111,23 @@ def _expand(krylov: Krylov, slope: Tensor, length: float, radii: list[float]) ->
     settled = length == 0
     if length > 0:
         krylov.begin(slope)
-        while not settled and krylov.n < max(1, most - PROBE):
+        top_settled = False
+        while not (settled and top_settled) and krylov.n < max(1, most - PROBE):
             krylov.expand()
+            values, _, residuals = krylov.ritz()
+            top_settled = krylov.invariant or residuals[-1] <= SETTLED * abs(values[-1])
             settled = krylov.invariant or all(_enough(krylov, length, rho) for rho in radii)
     if krylov.n == krylov.rows.shape[1]:
         return True
     if not krylov.invariant:
         krylov.begin()  # after an invariant subspace the next vector is a random one already
-    begun = krylov.n
+    begun, top = krylov.n, float(krylov.ritz()[0][-1]) if krylov.n else -math.inf
     while krylov.n < most:
         krylov.expand()
-        values, _, residuals = krylov.ritz()
-        at_rest = residuals[-1] <= SETTLED * abs(values[-1])
+        # Alone: what the first rows leave out of the invariant is part of their own residual.
+        own, _, residuals = krylov.ritz(begun)
+        nothing_above = own[-1] + residuals[-1] <= top
+        at_rest = nothing_above or residuals[-1] <= SETTLED * abs(own[-1])
         if krylov.invariant or (krylov.n - begun >= PROBE and at_rest):
             return settled
     return settled and krylov.n == krylov.rows.shape[1]

@@ -26,6 +26,7 @@ class Recipe:
         seed: of every random perturbation.
         steps: gradients of each ascent of `worst`.
         restarts: further ascents from random points.
+        from_top: further ascents from both signs of the top eigenvector of the ball.
         draws: perturbations of `average`, in pairs e and -e.
         trials: of `random`.
         random_scale: "tensor", z times the norm of its tensor, or "norm": z divided by its own
@@ -37,6 +38,7 @@ class Recipe:
     seed: int = 0
     steps: int = 20
     restarts: int = 0
+    from_top: bool = False
     draws: int = 20
     trials: int = 20
     random_scale: str = "tensor"
@@ -61,7 +63,7 @@ class Recipe:
     def details(self, measure: str) -> dict[str, Any]:
         """What decides the numbers of one measure."""
         used = {
-            "worst": ("steps", "restarts"),
+            "worst": ("steps", "restarts", "from_top"),
             "average": ("draws",),
             "random": ("trials", "random_scale"),
         }.get(measure, ())
@@ -79,6 +81,8 @@ class Plan:
         m: examples of one ascent; None for all of them.
         limit: groups to measure, where there are more; None for all.
         per_block: each module by itself too.
+        quadratic: what the quadratic model predicts too.
+        eps: half-widths of Keskar's box; none leaves that measure out.
         recipe: how.
     """
 
@@ -88,7 +92,28 @@ class Plan:
     m: int | None = None
     limit: int | None = None
     per_block: bool = False
+    quadratic: bool = False
+    eps: tuple[float, ...] = ()
     recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions.
+
+        Raises:
+            ValueError: a value out of its range, or what needs one ascent over all examples.
+        """
+        recipe = self.recipe
+        if self.m is not None and (self.quadratic or self.eps or recipe.from_top):
+            raise ValueError(
+                "the quadratic model, keskar and starts from the top eigenvector belong to the "
+                "mean loss over all examples: leave out m"
+            )
+        if recipe.shape != "l2" and (self.quadratic or recipe.from_top):
+            raise ValueError("the quadratic model needs Euclidean balls: leave out linf")
+        if recipe.draws < 2 or recipe.draws % 2:
+            raise ValueError(f"draws {recipe.draws} come in pairs: an even number from 2 on")
+        if not self.rhos or not all(0 < rho < float("inf") for rho in (*self.rhos, *self.eps)):
+            raise ValueError(f"radii {self.rhos} and eps {self.eps} must be positive and finite")
 
     @property
     def in_balls(self) -> tuple[str, ...]:
@@ -98,5 +123,5 @@ class Plan:
     @property
     def places(self) -> tuple[str, ...]:
         """The norms, and that of the random snippet if it is asked for."""
-        own = self.norms if self.in_balls else ()
+        own = self.norms if self.in_balls or self.quadratic else ()
         return (*own, TENSOR) if "random" in self.measures else own

@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 
 from landscape.records import Array, Dims, json_numbers
 
+RULES = {
+    "plain": "|e| <= rho",
+    "adaptive": "|e / |theta|| <= rho, elementwise; weights that are 0 are held still",
+    "filter": "|e_f| in units of |theta_f| for each filter f; a bias or norm gain is one filter",
+    "layer": "|e_t| in units of |theta_t| for each tensor t",
+    "tensor": "e_t = rho |theta_t| z for each tensor t, Gaussian z: not a ball",
+}
+
 
 @dataclass(frozen=True)
 class Sharpness:
@@ -62,6 +70,7 @@ class Sharpness:
     ]
     loss: float
     loss_stderr: float
+    converged: bool  # the quadratic model is within its tolerance
     gradient_zero: bool  # the ascent began beside the checkpoint
     m: int  # examples of one ascent; 0: all of them
     group_size: int  # examples of a group

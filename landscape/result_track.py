@@ -61,6 +61,7 @@ class Track:
     parameters: int = 0  # P
     complete: bool = True  # False: interrupted; the same command goes on
     l2: float = 0.0  # X I is part of the Hessian
+    batchnorm: bool = False  # held still here, live in training
     title: str = ""
 
     @property

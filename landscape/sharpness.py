@@ -13,9 +13,11 @@ from landscape.ascent import Point
 from landscape.estimate import PerExample, estimate
 from landscape.geometry import Ball
 from landscape.objective import Objective
-from landscape.recipe import MEASURES, TENSOR, Recipe
+from landscape.quadratic import Model
+from landscape.recipe import MEASURES, TENSOR, Plan, Recipe
 from landscape.space import WeightSpace
 
+VISIBLE = 0.01  # share of a rise at which its rounding counts
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -89,7 +91,7 @@ def per_group(
         else:
             (found,) = rises(around, ball, (measure,), [rho], recipe=recipe)
         yield Group(
-            loss=estimate(around.base).mean,
+            loss=around.loss,
             rise=mean(found.rises),
             metrics={name: estimate(values).mean for name, values in around.metrics.items()},
             examples=around.base.total.numel(),
@@ -116,13 +118,13 @@ def rises(
     *,
     recipe: Recipe,
     rounding: Rounding | None = None,
-    guides: Mapping[float, list[Tensor]] | None = None,
+    guide: Model | None = None,
 ) -> Iterator[Found]:
     """`sam`, `average` and `worst`, those asked for, at every radius, radii ascending.
 
     `worst` begins at the best of: the SAM step, the perturbations of the average, the optimum of
-    the radius before and its extension to this one, and the guides; so it is never below any of
-    them.
+    the radius before and its extension to this one, and the optimum of the quadratic model; so it
+    is never below any of them.
 
     Args:
         around: the loss around the point.
@@ -131,7 +133,7 @@ def rises(
         rhos: radii.
         recipe: how.
         rounding: measures the error of each rise; None does not.
-        guides: further starts u (P,) of the ascent, by radius.
+        guide: the quadratic model of the ball.
     """
     below: Point | None = None
     for rho in sorted(rhos):
@@ -143,13 +145,15 @@ def rises(
             elif measure == "average":
                 found = _average(around, ball, rho, recipe, rounding)
             else:
-                starts = (guides or {}).get(rho, [])
+                predictions = guide.predictions if guide else ()
+                starts = [p.u for p in predictions if p.rho == rho]
                 if below:
                     starts = [*starts, below.u * (rho / max(ball.size(below.u), _TINY))]
                 if "sam" not in measures:
                     starts = [*starts, ascent.step(around, ball, rho, recipe.generator())]
                 known = [*seen, *(Point(u, around.rise(ball.stretch(u))) for u in starts)]
-                found = _worst(around, ball, rho, recipe, known, rounding)
+                top = guide.top * rho if guide and recipe.from_top else None
+                found = _worst(around, ball, rho, recipe, known, rounding, top)
                 below = found.point
             seen.append(found.point)
             yield replace(
@@ -157,6 +161,28 @@ def rises(
                 gradients=around.gradients - gradients,
                 forwards=around.forwards - forwards,
             )
+
+
+def rounding_visible(objective: Objective, theta: Tensor, plan: Plan) -> float | None:
+    """The share of rounding in a rise at the smallest radius, if it is above 1 %; else None.
+
+    Measured on the first batch, for a SAM step and, where an average is asked for, for a pair of
+    random perturbations in each norm: float64 forwards beside those of the objective.
+    """
+    first = objective.over([next(iter(objective.batches))])
+    around = Around(first, theta)
+    rounding = Rounding(around)
+    measures = ("sam", "average") if "average" in plan.measures else ("sam",)
+    recipe = replace(plan.recipe, draws=2)
+    largest = 0.0
+    for norm in plan.norms if plan.in_balls else ():
+        ball = recipe.ball(objective, theta, norm)
+        tried = rises(around, ball, measures, plan.rhos[:1], recipe=recipe, rounding=rounding)
+        for found in tried:
+            rise = abs(mean(found.rises))
+            if found.rounding > 0:
+                largest = max(largest, found.rounding / rise if rise > 0 else math.inf)
+    return largest if largest > VISIBLE else None
 
 
 def _sam(
@@ -210,10 +236,13 @@ def _worst(
     recipe: Recipe,
     known: list[Point],
     rounding: Rounding | None,
+    top: Tensor | None,
 ) -> Found:
     """The largest rise that ascent finds from the best of the `known` points."""
 
     def fresh() -> Iterator[Tensor]:
+        if top is not None:
+            yield from (top, -top)
         generator = recipe.generator()
         generator.manual_seed(recipe.seed + 1)  # not the perturbations of the average again
         for _ in range(recipe.restarts):

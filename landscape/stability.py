@@ -121,7 +121,7 @@ def judge(lambda_max: float, error: float, update: Update, *, l2: float = 0.0) -
     curvature = lambda_max if update.adam else lambda_max - l2 + update.weight_decay
     ratio = curvature / update.threshold
     ends = {
-        _verdict((curvature + sign * abs(error)) / update.threshold) for sign in (-1.0, 0.0, 1.0)
+        verdict_of((curvature + sign * abs(error)) / update.threshold) for sign in (-1.0, 0.0, 1.0)
     }
     return Stability(
         update=update,
@@ -129,12 +129,13 @@ def judge(lambda_max: float, error: float, update: Update, *, l2: float = 0.0) -
         error=error,
         threshold=update.threshold,
         ratio=ratio,
-        verdict=_verdict(ratio),
+        verdict=verdict_of(ratio),
         certain=len(ends) == 1,
     )
 
 
-def _verdict(ratio: float) -> str:
+def verdict_of(ratio: float) -> str:
+    """BELOW, AT or BEYOND, for a curvature over its threshold."""
     if abs(ratio - 1) <= BAND:
         return AT
     return BELOW if ratio < 1 else BEYOND

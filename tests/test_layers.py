@@ -77,9 +77,11 @@ ARROWS = {
     "ascent": "around geometry",
     "recipe": "geometry objective",
     "quadratic": "device geometry lanczos products results",
-    "sharpness": "around ascent estimate geometry lanczos objective recipe space",
+    "keskar": "around device lanczos results",
+    "sharpness": "around ascent estimate geometry lanczos objective quadratic recipe space",
     "measured": "groups objective recipe results",
-    "measurement": "around estimate geometry groups measured objective recipe results sharpness",
+    "measurement": "around estimate geometry groups keskar measured objective products quadratic "
+    "recipe results sharpness",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
     "checkpoint": "checkpoint_formats checkpoint_weights training",
