@@ -5,9 +5,9 @@ the Hessian rises to 2 / learning rate and stays there, at the edge of stability
 
     python examples/edge_of_stability.py [FOLDER] [RATE ...]
 
-Trains a tanh MLP on digits for 4000 steps with each rate (.4 and .8 by default), keeps a
-checkpoint every 200, runs `landscape track` on them, and compares lambda_max, averaged over the
-last quarter, with 2 / rate. Takes about a minute; writes `edge_0.4.track.png` and so on.
+Trains a tanh MLP on digits for 4000 steps with each rate (.4 by default; .2 and .8 show it as
+well), keeps a checkpoint every 200, runs `landscape track` on them, and compares lambda_max,
+averaged over the last quarter, with 2 / rate. Half a minute a rate; writes `edge_0.4.track.png`.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ from torch import nn
 
 from landscape import store
 
-RATES = (0.4, 0.8)
+RATES = (0.4,)
 STEPS, EVERY = 4000, 200
 SLACK = 0.08  # of 2 / rate
 

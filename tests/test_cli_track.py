@@ -261,15 +261,16 @@ def example():
 
 
 @pytest.mark.slow
-def test_full_batch_gradient_descent_settles_at_two_over_the_rate(terminal):
+@pytest.mark.parametrize("rate", [0.2, 0.8])  # the example itself runs at .4
+def test_full_batch_gradient_descent_settles_at_two_over_the_rate(terminal, rate):
     path, module = example()
-    rate = 0.2  # the example itself runs at .4 and .8
     names = [p.name for p in module.train(rate, terminal.folder)]
     task = ("--task", f"{path}:Digits")
     assert terminal.run("track", *names, *task, "--no-plot", "--probes", "0").code == 0
     result = load(terminal)
-    assert result.lambda_max[0] < 0.5 * 2 / rate
-    settled = result.lambda_max[result.last_quarter()].mean()
+    late = result.lambda_max[result.last_quarter()]
+    assert result.lambda_max[0] < late.min()
+    settled = late.mean()
     assert settled == pytest.approx(2 / rate, rel=0.08)
     assert result.settled_ratio() == pytest.approx(settled * rate / 2)
 
