@@ -14,7 +14,7 @@ from landscape.around import Around, mean
 from landscape.recipe import Recipe
 from landscape.sharpness import rises
 
-RHOS = (0.02, 0.05, 0.2, 0.5)
+RHOS = (0.05, 0.2, 0.5)
 EXAMPLES = 256
 STEPS = 20
 

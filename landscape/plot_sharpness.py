@@ -131,4 +131,4 @@ def _footer(result: Sharpness) -> str:
         words.append("infinite rises are not drawn")
     if not result.complete:
         words.insert(0, "partial")
-    return fill(" \N{MIDDLE DOT} ".join(words), 110)
+    return fill(" \N{MIDDLE DOT} ".join(words), 70 * max(1, min(2, len(result.norm))))

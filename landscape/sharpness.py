@@ -239,16 +239,19 @@ def _worst(
     top: Tensor | None,
 ) -> Found:
     """The largest rise that ascent finds from the best of the `known` points."""
+    generator = recipe.generator()
+    generator.manual_seed(recipe.seed + 1)  # not the perturbations of the average again
+    beside = ball.sample(around.theta, rho, generator)
 
     def fresh() -> Iterator[Tensor]:
         if top is not None:
             yield from (top, -top)
-        generator = recipe.generator()
-        generator.manual_seed(recipe.seed + 1)  # not the perturbations of the average again
         for _ in range(recipe.restarts):
             yield ball.sample(around.theta, rho, generator)
 
-    best = ascent.worst(around, ball, rho, starts=known, fresh=fresh, steps=recipe.steps)
+    best = ascent.worst(
+        around, ball, rho, starts=known, beside=beside, fresh=fresh, steps=recipe.steps
+    )
     return _at("worst", around, ball, rho, best.u, rounding)
 
 
