@@ -188,7 +188,7 @@ class Product(abc.ABC):
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return tensor.detach()  # itself, it would hold its node, which holds it: for ever
 
         def part(_: int, loss: PerExample, leaves: Tensors) -> Tensors:
             if not found:  # one part: the memory of the next would lie where this one's did

@@ -220,8 +220,11 @@ def test_the_rate_in_the_file_is_compared_with_the_threshold_of_its_own_update(t
     place = "below the edge" if top < 0.9 * threshold else "beyond the edge"
     (line,) = (x for x in done.err.splitlines() if x.startswith("edge of stability"))
     assert place in line
-    assert f"{top:.4g} is {top / threshold:.3g} of (2+2b)/(lr(1+2b)) = {threshold:.4g}" in line
-    assert "'optimizer' in the checkpoint" in line
+    assert f"{top:.4g} is {top / threshold:.3g} times (2+2b)/(lr(1+2b)) = {threshold:.4g}" in line
+    assert (
+        "optimiser: Nesterov momentum, lr = 0.02, b = 0.9, from 'optimizer' in the checkpoint"
+        in done.err
+    )
     assert f"{2 / top:.4g} of gradient descent" in done.err
     assert f"{3.8 / (top * 2.8):.4g} with Nesterov's" in done.err
 
@@ -237,7 +240,7 @@ def test_adam_is_judged_by_its_own_metric(terminal):
     top = float(torch.linalg.eigvalsh(H)[-1])
     result = load(terminal, "adam.hessian.h5")
     assert result.preconditioned_lambda_max == pytest.approx(top, rel=1e-3)
-    assert f"is {top * 1e-3 / 38:.3g} of (2+2b1)/((1-b1)lr) = 3.8e+04" in done.err
+    assert f"is {top * 1e-3 / 38:.3g} times (2+2b1)/((1-b1)lr) = 3.8e+04" in done.err
 
 
 def test_without_a_rate_there_is_no_verdict_and_a_part_of_the_network_has_none(terminal):

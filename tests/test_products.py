@@ -1,5 +1,7 @@
 """Products with any matrix: kept graphs, their memory, host copies, and what is refused."""
 
+import gc
+
 import pytest
 import torch
 from oracles import as_task, classifier, cross_entropy, mlp, objective, snapshot, zoo
@@ -30,6 +32,22 @@ def test_kept_graphs_give_the_products_of_rebuilt_ones(name, kind):
         torch.testing.assert_close(kept(v), rebuilt(v), rtol=1e-11, atol=1e-12)
     assert kept.kept > 1
     assert rebuilt.kept == 0
+
+
+def tensors_alive() -> int:
+    gc.collect()
+    return sum(issubclass(type(found), Tensor) for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+@pytest.mark.parametrize("name", list(zoo()))
+def test_nothing_of_a_graph_outlives_its_product(name, kind):
+    f = objective(zoo()[name], dtype=DOUBLE, batch_size=5)
+    theta = f.theta()
+    f.matrix(kind, theta)(theta)  # what is found out once and kept
+    before = tensors_alive()
+    f.matrix(kind, theta)(theta)
+    assert tensors_alive() == before
 
 
 @pytest.mark.parametrize("kind", MATRICES)

@@ -325,7 +325,8 @@ def test_per_group_stops_early_without_further_cost():
 
 def test_a_model_against_itself_differs_by_exactly_zero():
     task = oracles.zoo(64)["conv"]
-    plan = Plan(("sam", "worst", "average"), ("plain", "adaptive"), (0.05,), m=8)
+    recipe = Recipe(steps=4, draws=4)
+    plan = Plan(("sam", "worst", "average"), ("plain", "adaptive"), (0.05,), m=16, recipe=recipe)
     objectives = [oracles.objective(task) for _ in range(2)]
     first, second = (run(o, o.theta(), plan) for o in objectives)
     assert (first.group_rise == second.group_rise).all()
