@@ -12,7 +12,7 @@ import typer
 from landscape import gate as gates
 from landscape import lanczos, sharpness, store
 from landscape.errors import UserError
-from landscape.gate import LEAST, PASS, UNDECIDED, Judgement, Look, Rule
+from landscape.gate import PASS, UNDECIDED, Judgement, Look, Rule
 from landscape.groups import Groups
 from landscape.policy import LAMBDA_MAX, LOSS, SHARPNESS, Policy, PolicyError
 from landscape.report_text import sentence
@@ -58,7 +58,7 @@ def measure(
     by_group = [rule for rule in rules if rule.quantity != LAMBDA_MAX]
     pairs = _known(zip(_values(loaded, groups, policy), other, strict=False), by_group)
     progress = gates.Progress({}, {}, (), UNDECIDED)
-    judged = [_too_few(rule, groups.count) for rule in by_group]
+    judged = [_too_few(rule, groups.count, how.looks[0]) for rule in by_group]
     for progress in gates.run(pairs, by_group, how.looks, groups.count):
         judged = list(progress.judgements) or judged
     judged += [_lambda_max(rule, loaded, production) for rule in rules if rule not in by_group]
@@ -169,9 +169,9 @@ def _known(
         yield pair
 
 
-def _too_few(rule: Rule, count: int) -> Judgement:
+def _too_few(rule: Rule, count: int, first: int) -> Judgement:
     nan = float("nan")
-    why = f"only {count} groups, and the first look takes {LEAST} or more"
+    why = f"only {count} groups, and the first look takes {first} or more: add examples, or lower m"
     return Judgement(rule, Look(count, nan), nan, nan, nan, nan, nan, nan, UNDECIDED, why)
 
 
