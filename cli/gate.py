@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -52,6 +53,7 @@ def gate(
 
         for path in gate_init.write(Path.cwd()):
             print(path)
+        typer.echo(gate_init.NEXT, err=True)
         return
 
     from . import gate_run, gate_tell
@@ -198,7 +200,8 @@ def _write(verdict: "Verdict", origin: "Origin", reports: Reports) -> None:
     files.write({path: text(verdict, origin) for path, text in asked.items() if path is not None})
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return
-    print(report_github.annotations(verdict, origin), end="")
+    # The runner reads both streams; on stdout stands the verdict and nothing else.
+    print(report_github.annotations(verdict, origin), end="", file=sys.stderr)
     beside = {
         "GITHUB_STEP_SUMMARY": report_markdown.text,
         "GITHUB_OUTPUT": report_github.outputs,

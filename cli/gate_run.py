@@ -12,9 +12,10 @@ import typer
 from landscape import gate as gates
 from landscape import lanczos, sharpness, store
 from landscape.errors import UserError
-from landscape.gate import LEAST, UNDECIDED, Judgement, Look, Rule
+from landscape.gate import PASS, UNDECIDED, Judgement, Look, Rule
 from landscape.groups import Groups
 from landscape.policy import LAMBDA_MAX, LOSS, SHARPNESS, Policy, PolicyError
+from landscape.report_text import sentence
 from landscape.results import Array, Sharpness, Verdict
 
 from . import problem
@@ -57,7 +58,7 @@ def measure(
     by_group = [rule for rule in rules if rule.quantity != LAMBDA_MAX]
     pairs = _known(zip(_values(loaded, groups, policy), other, strict=False), by_group)
     progress = gates.Progress({}, {}, (), UNDECIDED)
-    judged = [_too_few(rule, groups.count) for rule in by_group]
+    judged = [_too_few(rule, groups.count, how.looks[0]) for rule in by_group]
     for progress in gates.run(pairs, by_group, how.looks, groups.count):
         judged = list(progress.judgements) or judged
     judged += [_lambda_max(rule, loaded, production) for rule in rules if rule not in by_group]
@@ -168,9 +169,9 @@ def _known(
         yield pair
 
 
-def _too_few(rule: Rule, count: int) -> Judgement:
+def _too_few(rule: Rule, count: int, first: int) -> Judgement:
     nan = float("nan")
-    why = f"only {count} groups, and the first look takes {LEAST} or more"
+    why = f"only {count} groups, and the first look takes {first} or more: add examples, or lower m"
     return Judgement(rule, Look(count, nan), nan, nan, nan, nan, nan, nan, UNDECIDED, why)
 
 
@@ -213,7 +214,7 @@ def _record(
     quantities = list(progress.candidate)
     verdict = gates.overall(judgements)
     measure = policy.measure
-    return Verdict(
+    record = Verdict(
         rule=tuple(j.rule.name for j in judgements),
         limit=tuple(str(j.rule) for j in judgements),
         level=tuple(j.rule.level for j in judgements),
@@ -235,7 +236,7 @@ def _record(
             else None
         ),
         verdict=verdict,
-        reason=_reason(judgements, verdict),
+        reason="",
         candidate_name=candidate,
         baseline_name=baseline,
         measurement={
@@ -248,25 +249,20 @@ def _record(
         on_inconclusive=policy.on_inconclusive,
         title=f"Gate of {candidate}" + (f" against {baseline}" if baseline else ""),
     )
+    return replace(record, reason=_reason(record, judgements))
 
 
-def _reason(judgements: list[Judgement], verdict: str) -> str:
-    """One sentence: the rule that decided, with its numbers."""
-    first = next(
-        (j for j in judgements if j.verdict == verdict and j.rule.level == "error"), judgements[0]
+def _reason(record: Verdict, judgements: list[Judgement]) -> str:
+    """One sentence: the first rule that decided, with its numbers."""
+    if record.verdict == PASS:
+        count = sum(level == "error" for level in record.level)
+        return f"{count} of {count} rules are kept"
+    i = next(
+        i
+        for i, j in enumerate(judgements)
+        if j.verdict == record.verdict and j.rule.level == "error"
     )
-    if first.reason:
-        return first.reason
-    what = "difference" if first.rule.relative else "value"
-    numbers = (
-        f"{first.rule.name}, {what} {first.difference:.4g} in [{first.low:.4g}, {first.high:.4g}]"
-    )
-    if verdict == "pass":
-        return f"every rule is kept; {numbers}, may be {first.margin:.4g}"
-    if verdict == "refused":
-        return f"{numbers} is above {first.margin:.4g}"
-    more = f"; about {first.needed} groups would decide" if first.needed else ""
-    return f"{numbers} lies on both sides of {first.margin:.4g}{more}"
+    return judgements[i].reason or sentence(record, i)
 
 
 def _name(against: Gate) -> str:

@@ -8,21 +8,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from landscape.policy import Policy
-from landscape.report_text import interval, number, outcome
+from landscape.report_text import allowed, interval, number, outcome, sentence
 from landscape.results import Verdict
 
-WIDTH = 110
+TABLE_WIDTH = 110
+LOG_WIDTH = 140  # a log has no width of its own, and a wrapped table is hard to read there
 _COLOURS = {"pass": "green", "refused": "red", "undecided": "yellow"}
 
 
 def console(quiet: bool) -> Console:
-    """On stderr; as wide as the table, in logs too."""
+    """On stderr."""
     found = Console(stderr=True, quiet=quiet, highlight=False)
-    return (
-        found
-        if found.width >= WIDTH
-        else Console(stderr=True, quiet=quiet, highlight=False, width=WIDTH)
-    )
+    if not found.is_terminal:
+        found.width = LOG_WIDTH
+    return found
 
 
 def policy(console: Console, policy: Policy, source: Path | None) -> None:
@@ -43,10 +42,20 @@ def policy(console: Console, policy: Policy, source: Path | None) -> None:
 
 
 def verdict(console: Console, result: Verdict) -> None:
-    """A table of the rules, and one sentence."""
+    """A table of the rules, or a line for each where it is too narrow, and one sentence."""
+    if console.width < TABLE_WIDTH:
+        for i in range(len(result.rule)):
+            console.print(f"  {sentence(result, i)}", markup=False, soft_wrap=True)
+    else:
+        console.print(_table(result))
+    colour = _COLOURS[result.verdict]
+    console.print(f"[bold {colour}]{result.verdict}[/]: {escape(result.reason)}", soft_wrap=True)
+
+
+def _table(result: Verdict) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("rule", overflow="fold")
-    for name in ("candidate", "baseline", "difference", "may be", "groups"):
+    for name in ("candidate", "baseline", "difference", "allowed", "groups"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("verdict", overflow="fold")
     for i, name in enumerate(result.rule):
@@ -56,10 +65,8 @@ def verdict(console: Console, result: Verdict) -> None:
             number(result.candidate[i]),
             number(result.baseline[i]),
             escape(interval(result, i)),
-            number(result.margin[i]),
+            allowed(result, i),
             str(result.groups[i] or "-"),
             f"[{colour}]{escape(outcome(result, i))}[/]",
         )
-    console.print(table)
-    colour = _COLOURS[result.verdict]
-    console.print(f"[bold {colour}]{result.verdict}[/]: {escape(result.reason)}", soft_wrap=True)
+    return table

@@ -1,7 +1,6 @@
 """The decision of a gate in words."""
 
-import numpy as np
-
+from landscape.report_text import sentence
 from landscape.results import Verdict
 
 
@@ -21,15 +20,5 @@ def sentences(result: Verdict) -> list[str]:
 
 
 def _rule(result: Verdict, i: int) -> str:
-    relative = np.isfinite(result.baseline[i])
-    values = f"{result.candidate[i]:.4g}" + (
-        f" (baseline {result.baseline[i]:.4g})" if relative else ""
-    )
-    what = "difference" if relative else "value"
-    bounds = f"{result.difference[i]:.4g} [{result.low[i]:.4g}, {result.high[i]:.4g}]"
-    state = result.rule_verdict[i] + (", warning only" if result.level[i] == "warn" else "")
-    groups = f", {result.groups[i]} groups" if result.groups[i] else ""
-    return (
-        f"{result.rule[i]}: {state}: {values}, {what} {bounds}, may be {result.margin[i]:.4g} "
-        f"({result.limit[i]}{groups})"
-    )
+    name = result.rule[i]
+    return f"{name}: {sentence(result, i).removeprefix(name).strip()} ({result.limit[i]})"

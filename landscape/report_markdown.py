@@ -2,7 +2,7 @@
 
 import re
 
-from landscape.report_text import Origin, facts, interval, number, outcome, sentence
+from landscape.report_text import Origin, allowed, facts, interval, number, outcome, sentence
 from landscape.result_verdict import Verdict
 
 _MARKS = {"pass": "\N{WHITE HEAVY CHECK MARK}", "refused": "\N{CROSS MARK}"}
@@ -18,7 +18,7 @@ def text(verdict: Verdict, origin: Origin) -> str:
         "",
         _escaped(verdict.reason),
         "",
-        "| rule | candidate | baseline | difference | may be | groups | verdict |",
+        "| rule | candidate | baseline | difference | allowed | groups | verdict |",
         "|---|---:|---:|---:|---:|---:|---|",
         *(_row(verdict, i) for i in range(len(verdict.rule))),
         "",
@@ -38,7 +38,7 @@ def _row(verdict: Verdict, i: int) -> str:
         number(verdict.candidate[i]),
         number(verdict.baseline[i]),
         interval(verdict, i),
-        number(verdict.margin[i]),
+        allowed(verdict, i),
         str(verdict.groups[i] or "-"),
         outcome(verdict, i),
     ]

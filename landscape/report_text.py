@@ -40,12 +40,27 @@ def number(value: float) -> str:
 
 
 def interval(verdict: Verdict, i: int) -> str:
-    """The difference of rule i between its bounds."""
-    low, high = verdict.low[i], verdict.high[i]
-    middle = number(verdict.difference[i])
-    if low == high or not (math.isfinite(low) or math.isfinite(high)):
-        return middle
-    return f"{middle} [{number(low)}, {number(high)}]"
+    """What rule i compares, between its bounds."""
+    middle, low, high = verdict.difference[i], verdict.low[i], verdict.high[i]
+    if _is_min(verdict, i):  # the record has them negated
+        middle, low, high = -middle, -high, -low
+    if math.isinf(verdict.candidate[i]):
+        return number(math.inf)
+    if low == high or not (math.isfinite(low) and math.isfinite(high)):
+        return number(middle)
+    return f"{number(middle)} [{number(low)}, {number(high)}]"
+
+
+def allowed(verdict: Verdict, i: int) -> str:
+    """What it may be."""
+    margin = verdict.margin[i]
+    if math.isnan(margin):
+        return "-"
+    return f">= {number(-margin)}" if _is_min(verdict, i) else f"<= {number(margin)}"
+
+
+def _is_min(verdict: Verdict, i: int) -> bool:
+    return verdict.rule[i].endswith(".min")
 
 
 def outcome(verdict: Verdict, i: int) -> str:
@@ -56,23 +71,19 @@ def outcome(verdict: Verdict, i: int) -> str:
 
 def sentence(verdict: Verdict, i: int) -> str:
     """Rule i in one sentence."""
-    found, margin = verdict.rule_verdict[i], number(verdict.margin[i])
-    groups, needed = int(verdict.groups[i]), int(verdict.needed[i])
-    against = f", baseline {number(verdict.baseline[i])}"
-    against = "" if math.isnan(verdict.baseline[i]) else against
-    words = {
-        "pass": f"is at most {margin}, what it may be",
-        "refused": f"is above {margin}, what it may be",
-        "undecided": f"may be on either side of {margin}, what it may be",
-    }
-    text = (
-        f"{verdict.rule[i]} {found}: candidate {number(verdict.candidate[i])}{against}; what is "
-        f"compared, {interval(verdict, i)}, {words[found]}"
-    )
-    if groups:
-        text += f", after {groups} groups"
-    if found == "undecided" and needed:
-        text += f"; about {needed} groups would be needed"
+    limit = verdict.rule[i].rpartition(".")[2]
+    what = {"max_increase": "increase", "max_decrease": "decrease"}.get(limit)
+    text = f"{verdict.rule[i]} {outcome(verdict, i)}"
+    if not math.isnan(verdict.candidate[i]):
+        text += ": candidate "
+        if what is not None:
+            text += f"{number(verdict.candidate[i])}, baseline {number(verdict.baseline[i])}, "
+            text += f"{what} "
+        text += f"{interval(verdict, i)} where {allowed(verdict, i)} is allowed"
+    if groups := int(verdict.groups[i]):
+        text += f", {groups} groups"
+    if verdict.rule_verdict[i] == "undecided" and (needed := int(verdict.needed[i])):
+        text += f"; about {needed} groups would decide"
     return text
 
 

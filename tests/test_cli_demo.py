@@ -95,5 +95,7 @@ def test_the_whole_demo_and_every_command_it_prints(terminal):
     assert (terminal.folder / "ckpt.surface.png").read_bytes().startswith(b"\x89PNG")
     for command in commands:
         done = terminal.launch(*shlex.split(command))
-        assert done.code == 0, (command, done.err)
+        # Two seeds of one recipe: which is sharper depends on the machine they were trained on.
+        verdicts = (0, 3, 4) if command.startswith("gate ") else (0,)
+        assert done.code in verdicts, (command, done.err)
     assert (terminal.folder / "ckpt.3d.png").exists()

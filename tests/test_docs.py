@@ -11,7 +11,7 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[1]
-TEXTS = ("README.md", "CONTRIBUTING.md", "docs/files.md", "cli/demo.py")
+TEXTS = ("README.md", "CONTRIBUTING.md", "docs/files.md", "docs/gate.md", "cli/demo.py")
 
 
 def commands():
@@ -33,7 +33,7 @@ def command_lines(text: str) -> Iterator[str]:
     blocks = re.findall(r"^```(?:sh|bash|console|shell)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     for line in "\n".join(blocks).splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
-        for part in shlex.join(words).replace("'&&'", "&&").split(" && "):
+        for part in re.split(r" '(?:&&|\|\|)' ", shlex.join(words)):
             if part.split()[:1] == ["landscape"]:
                 yield part
     inline = re.findall(r"`(landscape [^`\n]+)`|^ +\"(landscape [^\"]+)\",$", text, re.MULTILINE)

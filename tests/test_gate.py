@@ -248,6 +248,13 @@ def test_a_model_against_itself_passes_at_margin_zero():
     assert (found.verdict, found.difference, found.low, found.high) == (PASS, 0, 0, 0)
 
 
+@pytest.mark.parametrize("rule", [QUARTER, Rule("loss", "max_increase", 0.0, percent=True)])
+def test_a_model_against_itself_passes_under_a_percentage_however_noisy_it_is(rule):
+    noisy = 0.1 + np.tile([-10.0, 10.0], 8)
+    found = gate.judge(noisy, noisy, rule, FIRST)
+    assert (found.verdict, found.difference, found.low, found.high) == (PASS, 0, 0, 0)
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("limit", gate.LIMITS)
 def test_what_is_not_finite_is_refused_under_every_limit(limit, broken):

@@ -95,7 +95,7 @@ ARROWS = {
     "plot_spectrum": "plot_blocks plot_text results",
     "plot_track": "plot_levels plot_text results",
     "plot_sharpness": "plot_text results",
-    "plot_verdict": "plot_text results",
+    "plot_verdict": "plot_text report_text results",
     "plot": "plot_levels plot_line plot_sharpness plot_spectrum plot_surface plot_text plot_track"
     " plot_verdict results",
 }

@@ -98,7 +98,13 @@ def verdict(*rules: tuple, found: str = "", on_inconclusive: str = "error", **ch
         reason="what was found, in one sentence",
         candidate_name="candidate.pt",
         baseline_name="production.pt",
-        measurement={"measure": "sam", "norm": "adaptive", "rho": 0.05, "looks": [16, 32, 64]},
+        measurement={
+            "m": 32,
+            "measure": "sam",
+            "norm": "adaptive",
+            "rho": 0.05,
+            "looks": [16, 32, 64],
+        },
         groups_available=70,
         on_inconclusive=on_inconclusive,
         title="candidate.pt against production.pt",
@@ -192,9 +198,9 @@ def test_junit_tells_failures_from_errors():
     (failure,), (error,) = refused.result, undecided.result
     assert (type(failure), failure.type) == (Failure, "refused")
     assert (type(error), error.type) == (Error, "undecided")
-    assert failure.text.startswith("loss.max_increase refused: candidate 0.5, baseline 0.25")
+    assert failure.text.startswith("loss.max_increase refused: candidate 0.5, baseline 0.25, inc")
     assert "limit: max_increase of something" in failure.text
-    assert error.message.endswith("after 64 groups; about 400 groups would be needed")
+    assert error.message.endswith("64 groups; about 400 groups would decide")
     assert warned.system_out.startswith("warning: lambda_max.max_increase refused")
     properties = {p.name: p.value for p in suite.properties()}
     assert properties["verdict"] == "refused"
@@ -258,7 +264,7 @@ def test_markdown_is_a_table_of_the_rules_with_the_reason_above():
     ]
     assert len(rows) == 2 + len(ALL)
     assert {len(row) for row in rows} == {7}
-    assert rows[2][1:] == ["0.021", "0.02", r"0.001 \[-0.001, 0.003\]", "0.005", "16", "pass"]
+    assert rows[2][1:] == ["0.021", "0.02", r"0.001 \[-0.001, 0.003\]", r"\<= 0.005", "16", "pass"]
     assert rows[5][5:] == ["-", r"refused \(warning only\)"]
     assert f"- task: `landscape_task.py (SHA-256 {'a' * 64})`" in text
 
@@ -369,16 +375,33 @@ def test_every_report_names_both_models_policy_and_task(name):
 
 def test_a_sentence_says_what_would_be_needed_only_where_it_is_known():
     record = verdict(STRADDLES, (*STRADDLES[:-1], 0), WARNED, ABSOLUTE, INFINITE)
-    assert sentence(record, 0).endswith("after 64 groups; about 400 groups would be needed")
-    assert sentence(record, 1).endswith("after 64 groups")
+    assert sentence(record, 0).endswith("64 groups; about 400 groups would decide")
+    assert sentence(record, 1).endswith(", 64 groups")
     assert sentence(record, 2) == (
-        "lambda_max.max_increase refused: candidate 9, baseline 2; what is compared, "
-        "7 [6.9, 7.1], is above 1, what it may be"
+        "lambda_max.max_increase refused (warning only): candidate 9, baseline 2, increase "
+        "7 [6.9, 7.1] where <= 1 is allowed"
     )
-    assert "baseline" not in sentence(record, 3)
-    assert "candidate infinite, baseline 0.02; what is compared, infinite, is above" in sentence(
-        record, 4
+    assert sentence(record, 3) == (
+        "sharpness.max pass: candidate 0.02 [0.01, 0.03] where <= 0.05 is allowed, 32 groups"
     )
+    assert "candidate infinite, baseline 0.02, increase infinite where <=" in sentence(record, 4)
+
+
+def test_a_lower_limit_is_told_the_way_it_was_written():
+    """The record compares the negative, so that every limit is an upper one."""
+    rule = ("accuracy.min", "error", "refused", 0.8, np.nan, -0.8, -0.85, -0.75, -0.9, 16, 0)
+    record = verdict(rule)
+    said = "0.8 [0.75, 0.85] where >= 0.9 is allowed"
+    assert sentence(record, 0) == f"accuracy.min refused: candidate {said}, 16 groups"
+    assert "| 0.8 \\[0.75, 0.85\\] | \\>= 0.9 |" in report_markdown.text(record, origin())
+
+
+def test_a_rule_that_was_not_measured_is_told_without_numbers():
+    nan = [np.nan] * 6
+    record = verdict(("loss.max", "error", "undecided", *nan, 6, 0))
+    assert sentence(record, 0) == "loss.max undecided, 6 groups"
+    for text in TEXTS:
+        assert not re.search(r"\bnan\b", text(record, origin()).lower())
 
 
 def test_reports_are_written_together(tmp_path):
