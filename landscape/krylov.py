@@ -152,7 +152,7 @@ def norm(v: Tensor) -> Tensor:
 
     By pieces, as a CPU makes a copy in float64 of what it sums.
     """
-    pieces = [torch.linalg.vector_norm(piece, dtype=_wide(v)) for piece in v.split(PIECE)]
+    pieces = [torch.linalg.vector_norm(piece, dtype=_wide(v)) for piece in torch.split(v, PIECE)]
     length: Tensor = torch.linalg.vector_norm(torch.stack(pieces))
     return length
 
