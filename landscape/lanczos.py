@@ -51,12 +51,18 @@ ROOM = 8  # rows of the basis beside the wanted pairs, at least
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """Ritz pairs of a symmetric matrix, from the largest value down."""
+    """Ritz pairs of a symmetric matrix, from the largest value down.
+
+    The k-th largest Ritz value is never above the k-th largest eigenvalue (rounding aside), and
+    at the lower end never below. An error is the distance to an eigenvalue, not to the k-th one:
+    eigenvalues that lie closer together than the tolerance are not told apart, and where the
+    multiplicity is not checked a whole cluster may stand for one.
+    """
 
     values: Array  # (K,)
     vectors: Tensor  # (K, P) orthonormal, where the start is
     residuals: Array  # (K,) |A v - value v|: an eigenvalue lies within it
-    errors: Array  # (K,) estimate of the value's error: min(residual, residual^2 / gap)
+    errors: Array  # (K,) estimate: residual^2 / gap, or the residual where no gap is known
     relative: NDArray[np.bool_]  # (K,) judged against |value|; else against the largest of all
     converged: NDArray[np.bool_]  # (K,) the residual is within the tolerance
     ends: tuple[str, ...]  # (K,) "largest" or "smallest", or "magnitude"
@@ -84,7 +90,8 @@ class Search:
     the largest |Ritz value| of all if it is smaller than 0.01 of that. Two more than asked for
     must converge at each end. Then the search restarts from random vectors orthogonal to what
     was found, until two in a row have found nothing outside of it: a Krylov space holds one
-    copy of a multiple eigenvalue only. Memory: basis + 1 vectors, and the result's.
+    copy of a multiple eigenvalue only (`multiplicity.Probe` says how rarely each errs). Memory:
+    basis + 1 vectors, the result's, and up to two for a moment.
     """
 
     def __init__(

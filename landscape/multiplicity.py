@@ -61,13 +61,14 @@ class Probe:
         for sign, bar in self.bars.items():
             top = int((sign * own).argmax())
             value, residual = float(sign * own[top]), float(residuals[top])
-            if value > self._levels[sign][0]:
+            below = float(self._levels[sign][0]) - value
+            if below < 0:
                 self.found = True
                 over &= settled
                 continue
-            beyond = min(value + residual, float(self._levels[sign][0]))
-            self.rivals[sign] = min(sign * value, sign * beyond), max(sign * value, sign * beyond)
-            at_rest = residual <= max(self.allowed[sign], SURE * (bar - value))
+            ends = sign * value, sign * (value + min(residual, below))
+            self.rivals[sign] = min(ends), max(ends)
+            at_rest = residual <= max(min(self.allowed[sign], below), SURE * (bar - value))
             sure, sure_of_outstanding = self.miss(sign) <= MISS
             over &= bool(sure or (at_rest and sure_of_outstanding))
         return over
@@ -88,8 +89,8 @@ class Probe:
 
     def compress(self, S: Array) -> None:
         """Restart thick from the own Ritz vectors S: what `miss` needs is carried over."""
-        for sign, carried in self._carried.items():
-            carried *= self._components(sign)[0]
+        for sign in self.rivals:
+            self._carried[sign] *= self._components(sign)[0]
         self.krylov.compress(S, self.known)
         self._first = self.krylov.n
 
