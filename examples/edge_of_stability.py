@@ -91,7 +91,7 @@ def main(folder: Path, rates: list[float]) -> None:
         output = folder / f"edge_{rate:g}.track.h5"
         command = ["track", *map(str, paths), "--task", f"{__file__}:Digits", "-o", str(output)]
         subprocess.run(
-            [sys.executable, "-m", "landscape.cli", *command, "--overwrite", "--quiet"],
+            [Path(sys.executable).with_name("landscape"), *command, "--overwrite", "--quiet"],
             check=True,
             stdout=subprocess.DEVNULL,
         )
