@@ -172,7 +172,7 @@ class Search:
         if self.krylov.n == self.size:
             self.done = self.checked = True
         else:
-            self._turn(S, excess, lead)
+            self._turn(values, S, excess, lead)
         converged = int((excess[lead] <= 0).sum())
         known = (values[lead], residuals[lead], converged)
         return Step(self.krylov.products, *known, self.wanted, probes)
@@ -261,7 +261,7 @@ class Search:
         else:
             self.krylov.compress(S)
 
-    def _turn(self, S: Array, excess: Array, lead: Indices) -> None:
+    def _turn(self, values: Array, S: Array, excess: Array, lead: Indices) -> None:
         """Go on, begin a probe, or be done, after a product.
 
         excess: of the residuals over what is enough.
@@ -270,7 +270,7 @@ class Search:
         coupled = excess - krylov.outside[: krylov.n] @ np.abs(S)
         over = len(lead) == self.wanted and float(coupled[lead].max()) <= 0
         if self.probe:
-            over = self.probe.over(over)
+            over = self.probe.over(values, over)
         if not over:
             return
         if self.probe and not self.probe.found:

@@ -47,28 +47,32 @@ class Probe:
         outstanding = np.array([0.0, STANDS_OUT * most])
         self._levels = {sign: bar + allowed[sign] + outstanding for sign, bar in bars.items()}
         self._carried = {sign: np.ones(2) for sign in bars}
+        self._known = {sign: _last(sign * krylov.ritz()[0], bar) for sign, bar in bars.items()}
         self._first = krylov.n  # the row it began with, or, after restarts, the last of these with
         self.found, self.rivals = False, dict[int, tuple[float, float]]()
         krylov.begin()
 
-    def over(self, settled: bool) -> bool:
+    def over(self, values: Array, settled: bool) -> bool:
         """After a product, whether the probe has ended.
 
+        values: the Ritz values of all rows; they show what known vectors that have not converged
+            hide from the probe's own rows.
         settled: the known eigenpairs have converged anew, which ends a probe with a find.
         """
         own, _, residuals = self.krylov.ritz(self.known)
         over, self.found, self.rivals = True, False, {}
         for sign, bar in self.bars.items():
-            top = int((sign * own).argmax())
+            top, level = int((sign * own).argmax()), float(self._levels[sign][0])
             value, residual = float(sign * own[top]), float(residuals[top])
-            below = float(self._levels[sign][0]) - value
-            if below < 0:
+            count, known = self._known[sign]
+            last, following = np.r_[known, np.sort(sign * values)[::-1]][count : count + 2].tolist()
+            if value > level or last > known + self.allowed[sign]:
                 self.found = True
                 over &= settled
                 continue
-            ends = sign * value, sign * (value + min(residual, below))
-            self.rivals[sign] = min(ends), max(ends)
-            at_rest = residual <= max(min(self.allowed[sign], below), SURE * (bar - value))
+            likely = min(max(value + residual, following) + self.allowed[sign], level)
+            self.rivals[sign] = min(sign * value, sign * likely), max(sign * value, sign * likely)
+            at_rest = residual <= max(min(self.allowed[sign], level - value), SURE * (bar - value))
             sure, sure_of_outstanding = self.miss(sign) <= MISS
             over &= bool(sure or (at_rest and sure_of_outstanding))
         return over
@@ -104,3 +108,9 @@ class Probe:
         apart = np.maximum(self._levels[sign][:, None] - sign * own, krylov.eps * krylov.scale)
         along = krylov.coupling[self.known : krylov.n] @ S / np.maximum(apart, TINY)
         return np.abs(along @ S[self._first - self.known]), np.sqrt(1.0 + (along**2).sum(1))
+
+
+def _last(values: Array, bar: float) -> tuple[int, float]:
+    """How many of `values` reach the bar, and the last that does."""
+    reaching = values[values >= bar]
+    return len(reaching), float(reaching.min(initial=np.inf))
