@@ -1,5 +1,6 @@
 """The measurement behind `landscape gate`: candidate and baseline, group by group, to a verdict."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def measure(
     loaded = problem.load(setup, candidate)
     groups = Groups(loaded.objective, how.m, seed=setup.seed)
     production: Problem | None = None
-    other: Iterator[Values | None] = iter(lambda: None, 0)  # without end
+    other: Iterator[Values | None] = itertools.repeat(None)
     if against.baseline is not None:
         production = problem.at(loaded, setup, against.baseline)
         beside = Groups(production.objective, how.m, seed=setup.seed)

@@ -1,6 +1,5 @@
 """`landscape hessian`: the curvature at a checkpoint."""
 
-import re
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -85,8 +84,9 @@ def hessian(
     from landscape.blocks import PER
     from landscape.hessian import Settings
     from landscape.objective import MATRICES
+    from landscape.results import Spectrum
 
-    from . import eigen, problem
+    from . import eigen, part, problem
     from .session import Session
 
     if per is not None:
@@ -106,7 +106,7 @@ def hessian(
     session = Session(out, "hessian", paths)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = restrict(problem.load(setup, path), curvature)
+            loaded = part.restrict(problem.load(setup, path), curvature)
         wanted = eigen.beside(session.target(path)) if vectors or diagonal else None
         pace = _pace(loaded, rates, settings.matrix)
         session.analyse(path, loaded, _analysis(loaded, curvature, settings, pace, wanted))
@@ -114,7 +114,8 @@ def hessian(
             session.tell(f"vectors: {wanted}")
         del loaded, pace  # before the next checkpoint comes into memory
     session.finish()
-    if strict and not all(getattr(result, "converged", True) for _, result in session.results):
+    found = [result for _, result in session.results if isinstance(result, Spectrum)]
+    if strict and not all(result.converged for result in found):
         raise UserError("not every eigenvalue converged, and --strict was given")
 
 
@@ -140,53 +141,6 @@ def _common(options: Curvature) -> dict[str, Any]:
     }
 
 
-def restrict(problem: "Problem", options: Curvature) -> "Problem":
-    """The problem with only the tensors that move for curvature, if it may be asked for at all.
-
-    Raises:
-        UserError: the weights are stored in low precision, or no tensor is left.
-    """
-    if problem.low_precision and not options.force:
-        raise UserError(
-            f"the weights are stored in {', '.join(problem.low_precision)}, rounded by up to a "
-            "thousandth: curvature at the rounded point may differ from that of the trained "
-            "network; take a float32 checkpoint, or pass --force to have it at this point"
-        )
-    space = problem.objective.space
-    pattern = _pattern(options.only)
-    names = [
-        name
-        for name, shape in zip(space.names, space.shapes, strict=True)
-        if pattern.search(name) and (len(shape) > 1 or not options.no_1d)
-    ]
-    if not names:
-        raise UserError(
-            f"--only {options.only!r} matches none of the {len(space.names)} tensors "
-            f"({', '.join(space.names[:5])}, ...)"
-        )
-    if len(names) == len(space.names):
-        return problem
-    objective, theta = problem.objective.restricted(problem.theta, names)
-    config = {**problem.config, "only": options.only, "no_1d": options.no_1d}
-    note = f"{objective.space.size:,} of {space.size:,} parameters move, in {len(names)} tensors"
-    return replace(
-        problem,
-        objective=objective,
-        theta=theta,
-        config=config,
-        notes=(*problem.notes, f"a principal submatrix: {note}"),
-    )
-
-
-def _pattern(text: str | None) -> re.Pattern[str]:
-    try:
-        return re.compile(text or "")
-    except re.error as error:
-        raise typer.BadParameter(
-            f"{text!r} is no regular expression ({error})", param_hint="--only"
-        ) from error
-
-
 @dataclass(frozen=True)
 class _Pace:
     """The optimiser that was to go on from the checkpoint, for the record and the analysis."""
@@ -197,7 +151,7 @@ class _Pace:
 
 def _pace(problem: "Problem", rates: Rates, matrix: str) -> _Pace:
     """What the options or the file say of it; no verdict is possible on a part of the network."""
-    from landscape import preconditioning
+    from landscape import batchnorm, preconditioning
 
     from .rates import update
 
@@ -219,6 +173,7 @@ def _pace(problem: "Problem", rates: Rates, matrix: str) -> _Pace:
         "learning_rate": found.lr,
         "momentum": found.momentum,
         "weight_decay": found.weight_decay,
+        "batchnorm": bool(batchnorm.modules(objective.net)),
     }
     return _Pace(facts, adam)
 

@@ -172,6 +172,7 @@ def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
         )
     objective = Objective(task, loaded.net, where, old.batches, l2=old.l2)
     objective.evaluation.micro_batch = old.evaluation.micro_batch
+    objective.evaluation.share_forward = old.evaluation.share_forward
     return replace(
         problem,
         objective=objective,
@@ -181,12 +182,6 @@ def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
         low_precision=loaded.low_precision,
         training=loaded.training,
     )
-
-
-def over(problem: Problem, batches: Batches) -> Objective:
-    """The loss of the problem over other data."""
-    old = problem.objective
-    return Objective(old.task, old.net, old.space, batches, l2=old.l2)
 
 
 def other_split(problem: Problem, split: str) -> Batches:

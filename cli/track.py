@@ -74,7 +74,7 @@ def track(
     from landscape.track import Tracker
 
     from . import problem
-    from .hessian import restrict
+    from .part import restrict
     from .session import Session
 
     paths = ordered(checkpoints)
@@ -182,7 +182,6 @@ def _measure(
 ) -> _Measured:
     from landscape import preconditioning
 
-    from . import problem
     from .rates import update
 
     objective, state = loaded.objective, loaded.training.optimiser
@@ -198,7 +197,7 @@ def _measure(
     point = tracker.measure(objective, loaded.theta, scale=scale, decay=decay)
     quantities = dict(point.quantities)
     for split, batches in others.items():
-        beside = problem.over(loaded, batches).evaluate(loaded.theta)
+        beside = loaded.objective.over(batches).evaluate(loaded.theta)
         quantities |= {f"{n} ({split})": (e.mean, e.stderr) for n, e in beside.items()}
     counters = dict(loaded.training.counters)
     return _Measured(replace(point, quantities=quantities), known, why, counters)

@@ -61,7 +61,7 @@ def _stability(result: Spectrum) -> list[str]:
         top, error = result.preconditioned_lambda_max, result.preconditioned_error
     if np.isfinite(top):
         found = stability.judge(top, error, update, l2=result.l2)
-        lines += words_stability.sentences(found)
+        lines += words_stability.sentences(found, batchnorm=result.batchnorm)
     return lines
 
 

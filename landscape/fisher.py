@@ -33,7 +33,7 @@ class Fisher(Product):
             UserError: the loss has no values for single examples, or is not finite.
         """
         super().__init__(*args, **kwargs)
-        if self.basis == NONE:
+        if self.losses.basis == NONE:
             raise UserError(
                 "the empirical Fisher matrix needs the loss of each example, and the task's loss "
                 "returns one number for a batch: return one value per example (reduction='none')"

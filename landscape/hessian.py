@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape import blocks, density, lanczos
 from landscape.errors import UserError
-from landscape.estimate import PerExample
+from landscape.estimate import PerExample, estimate
 from landscape.objective import Objective
 from landscape.preconditioning import preconditioned
 from landscape.probes import Mean, Probes
@@ -65,7 +65,7 @@ class Curvature:
         memory: int | None = None,
         adam: tuple[Tensor, float] | None = None,
     ) -> None:
-        """Evaluate loss and gradient at the point; no product yet.
+        """Evaluate loss and gradient at the point, one pass each; no product yet.
 
         Args:
             objective: the mean loss.
@@ -83,7 +83,7 @@ class Curvature:
         self.objective, self.theta, self.settings = objective, theta, settings
         self.generator, self.memory = generator, memory
         self.product = objective.matrix(settings.matrix, theta, memory=memory)
-        self.estimates = objective.evaluate(theta)
+        self.loss = estimate(self.product.losses, objective.penalty(theta))
         gradient = objective.gradient(theta)
         self.gradient_norm = float(lanczos.norm(gradient))
         if not np.isfinite(self.gradient_norm):
@@ -211,7 +211,6 @@ class Curvature:
     def result(self, *, complete: bool) -> Spectrum:
         """The record of what is known; `complete` says whether all of it was done."""
         pairs = self.pairs or self.search.pairs()
-        loss = self.estimates["loss"]
         trace = self.probes.trace() if self.probes else UNKNOWN
         square = self.probes.square() if self.probes else UNKNOWN
         return Spectrum(
@@ -226,8 +225,8 @@ class Curvature:
             square=square.value,
             square_stderr=square.stderr,
             probes=len(self.probes.values) if self.probes else 0,
-            loss=loss.mean,
-            loss_stderr=loss.stderr,
+            loss=self.loss.mean,
+            loss_stderr=self.loss.stderr,
             gradient_norm=self.gradient_norm,
             parameters=self.search.size,
             matrix=self.settings.matrix,

@@ -83,16 +83,12 @@ class Objective:
         Raises:
             ValueError: `names` holds none of the space's tensors.
         """
-        space = self.space.only(names)
-        part = Objective(
-            self.task, self.net, space, self.batches, l2=self.l2, statistics=self.statistics
-        )
-        part.evaluation, part._masks = self.evaluation, self._masks
-        part._grad_inside = self._grad_inside
+        part = copy.copy(self)  # the network, its evaluation and what was found out are shared
+        part.space = self.space.only(names)
         pieces = self.space.unravel(theta.detach())
-        still = {name: t.clone() for name, t in pieces.items() if name not in space.names}
+        still = {name: t.clone() for name, t in pieces.items() if name not in part.space.names}
         part._constants = {**self.constants(), **still}
-        return part, space.ravel(pieces)
+        return part, part.space.ravel(pieces)
 
     def evaluate(self, theta: Tensor, *, buffers: Tensors | None = None) -> dict[str, Estimate]:
         """Mean and standard error of the loss and of every metric at `theta` (P,).

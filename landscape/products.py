@@ -74,7 +74,7 @@ class Product(abc.ABC):
         name: of the matrix, as in `objective.MATRICES`.
         products: made so far.
         kept: batches whose graph is kept.
-        basis: what the loss of an example is: see `estimate.PerExample`.
+        losses: totals and weights (N,) of the examples at the point.
     """
 
     name: ClassVar[str]
@@ -100,9 +100,8 @@ class Product(abc.ABC):
         self._room = free_memory(theta.device) // 4 if memory is None else memory
         self._graphs: dict[int, list[Linear]] | None = None
         self._total = self._weight = torch.zeros(())  # of the first product's losses
-        losses = objective.losses(self.theta)
-        refuse_non_finite(objective, losses.total)
-        self.basis = losses.basis
+        self.losses = objective.losses(self.theta)
+        refuse_non_finite(objective, self.losses.total)
 
     @property
     def kept(self) -> int:

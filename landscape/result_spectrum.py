@@ -51,6 +51,7 @@ class Spectrum:
     learning_rate: float = float("nan")
     momentum: float = 0.0  # beta1 of Adam
     weight_decay: float = 0.0  # that it adds to the gradient
+    batchnorm: bool = False  # held still here, live in training
     preconditioned_lambda_max: float = float("nan")  # of D^-1/2 H D^-1/2, for Adam
     preconditioned_error: float = float("nan")
     asymmetry: float = float("nan")  # |u.Av - v.Au| relative to its size; NaN if not checked

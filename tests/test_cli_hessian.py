@@ -229,6 +229,19 @@ def test_the_rate_in_the_file_is_compared_with_the_threshold_of_its_own_update(t
     assert f"{3.8 / (top * 2.8):.4g} with Nesterov's" in done.err
 
 
+def test_batchnorm_makes_the_edge_a_rough_guide(terminal):
+    done = terminal.run("hessian", "ckpt.pt", *QUICK, "--probes", "0", "--lr", "0.1")
+    assert "BatchNorm is held still here and was live in training" in done.err
+    bare = terminal.task("bare.py", ("nn.BatchNorm1d(width), ", ""))
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 12), torch.nn.ReLU(), torch.nn.Linear(12, 10)
+    )
+    torch.save(net.state_dict(), terminal.folder / "bare.pt")
+    done = terminal.run("hessian", "bare.pt", "--task", bare, *QUICK, "--probes", "0", "--lr", "1")
+    assert "edge of stability" in done.err
+    assert "BatchNorm" not in done.err
+
+
 def test_adam_is_judged_by_its_own_metric(terminal):
     adam = trained(terminal, "adam.pt", lambda p: torch.optim.Adam(p, lr=1e-3))
     done = terminal.run("hessian", "adam.pt", *QUICK)
