@@ -56,15 +56,18 @@ def random(
 
 def _match_norms(rows: Tensor, like: Tensor) -> None:
     """Scale each row, in place, to the norm of the same row of `like`."""
-    mine, wanted = (_norms(x) for x in (rows, like))
+    mine, wanted = (row_norms(x) for x in (rows, like))
     rows.mul_(torch.where(mine > 0, wanted / mine, 0.0).to(rows.dtype)[:, None])
 
 
-def _norms(rows: Tensor) -> Tensor:
-    """Norms in float64, a few rows at a time: the sum would copy all of them in float64 at once."""
+def row_norms(rows: Tensor) -> Tensor:
+    """Euclidean norms (n,) of `rows` (n, k), accumulated in float64.
+
+    A few rows at a time: the sum would copy all of them in float64 at once.
+    """
     step = max(1, (1 << 20) // max(1, rows.shape[1]))
     parts = [
-        torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
+        torch.linalg.vector_norm(part, dim=1, dtype=accumulator(rows.device))
         for part in torch.split(rows, step)
     ]
     return torch.cat(parts)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape import lanczos
+from landscape.directions import row_norms
 from landscape.space import WeightSpace
 
 NORMS = ("plain", "adaptive", "filter", "layer")
@@ -102,7 +103,7 @@ def ball(
         elif norm in ("filter", "layer"):
             count = shapes[name][0] if norm == "filter" and len(shapes[name]) >= 2 else 1
             rows = weights[name].view(count, -1)
-            lengths = torch.stack([lanczos.norm(row) for row in rows])
+            lengths = row_norms(rows)
             piece.view(count, -1).copy_(lengths.to(scale)[:, None].expand(rows.shape))
     return Ball(norm, shape, scale, int((scale > 0).sum()))
 

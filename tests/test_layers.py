@@ -73,7 +73,7 @@ ARROWS = {
     "eigenvectors": "lanczos space",
     "hessian": "blocks density estimate lanczos objective preconditioning probes"
     " product_check products results",
-    "geometry": "lanczos space",
+    "geometry": "directions lanczos space",
     "groups": "objective tree",
     "around": "estimate lanczos objective tree",
     "ascent": "around geometry",
