@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 from landscape import plot_blocks
 from landscape.plot_text import clean, settle, sheet
@@ -91,13 +91,21 @@ def _density(axes: Any, result: Spectrum) -> None:
     axes.vlines(nodes, 0, 0.03, color="C0", alpha=0.25, label="Ritz values of the probes", **foot)
     axes.vlines(result.eigenvalue, 0, 0.06, color="C3", label="eigenvalues found", **foot)
     if log:
-        axes.set_xscale("symlog", linthresh=10 * result.linear_below, linscale=0.5)
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(axis="x", labelrotation=45)
+        _decades(axes, 10 * result.linear_below, result.grid)
     unit = "share of eigenvalues per decade" if log else "density (share per unit of eigenvalue)"
-    top = 30 * float(shown.max())
+    top = 1e3 * float(shown.max())  # room for the legend
     axes.set(xlabel="eigenvalue (loss per squared weight)", ylabel=unit, ylim=(floor, top))
     axes.legend(loc="upper right", edgecolor="none")
+
+
+def _decades(axes: Any, linear: float, grid: Any) -> None:
+    """A logarithmic axis on both sides of a linear stretch, whose ends are too near 0 for ticks."""
+    axes.set_xscale("symlog", linthresh=linear, linscale=0.5)
+    powers = 10.0 ** np.arange(np.floor(np.log10(linear)) + 2, np.ceil(np.log10(np.abs(grid).max())))
+    ticks = np.r_[-powers[::-1], 0.0, powers]
+    axes.set_xticks(ticks[(ticks >= grid[0]) & (ticks <= grid[-1])])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelrotation=45)
 
 
 def _broken(grid: Any, values: Any) -> tuple[Any, Any]:

@@ -95,15 +95,15 @@ def _edge(axes: Any, result: Track, line: Array, label: str, values: Array) -> N
     if top > 4 * most > 0 or _wide(values):  # else eigenvalues would lie flat on the ground
         axes.set_yscale("log")
         low = float(seen[seen > 0].min())
-        axes.set_ylim(low / 1.5, 1.5 * max(most, float(line[known].max())))
+        axes.set_ylim(low / 1.5, 3 * max(most, float(line[known].max())))
     else:
-        axes.set_ylim(1.05 * least, top)
+        axes.set_ylim(1.05 * least, 1.2 * top)  # room for the legend
     if np.ptp(line[known]) <= 1e-6 * abs(line[known][0]):
         label += f" = {line[known][0]:.4g}"
     axes.plot(
         result.step, line, color="C3", lw=1.0, ls="--", drawstyle="steps-mid", label=clean(label)
     )
-    axes.legend(loc="best", edgecolor="none")
+    axes.legend(loc="upper left", ncols=3, edgecolor="none")
 
 
 def _wide(values: Array) -> bool:
