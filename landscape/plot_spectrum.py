@@ -101,7 +101,9 @@ def _density(axes: Any, result: Spectrum) -> None:
 def _decades(axes: Any, linear: float, grid: Any) -> None:
     """A logarithmic axis on both sides of a linear stretch, whose ends are too near 0 for ticks."""
     axes.set_xscale("symlog", linthresh=linear, linscale=0.5)
-    powers = 10.0 ** np.arange(np.floor(np.log10(linear)) + 2, np.ceil(np.log10(np.abs(grid).max())))
+    powers = 10.0 ** np.arange(
+        np.floor(np.log10(linear)) + 2, np.ceil(np.log10(np.abs(grid).max()))
+    )
     ticks = np.r_[-powers[::-1], 0.0, powers]
     axes.set_xticks(ticks[(ticks >= grid[0]) & (ticks <= grid[-1])])
     axes.xaxis.set_minor_locator(NullLocator())
