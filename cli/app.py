@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import check, demo, gate, hessian, init, plot, sharpness, show, surface, track
+from . import check, connect, demo, gate, hessian, init, plot, sharpness, show, surface, track
 from .command import register
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ for function in (
     hessian.hessian,
     track.track,
     sharpness.sharpness,
+    connect.connect,
     gate.gate,
     show.show,
     plot.plot,

@@ -3,9 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from landscape.results import Result, Sharpness, Spectrum, Surface, Track, Verdict
+from landscape.results import Connection, Result, Sharpness, Spectrum, Surface, Track, Verdict
 
-from . import words_sharpness, words_spectrum, words_surface, words_track, words_verdict
+from . import (
+    words_connect,
+    words_sharpness,
+    words_spectrum,
+    words_surface,
+    words_track,
+    words_verdict,
+)
 
 _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Surface: words_surface.sentences,
@@ -13,6 +20,7 @@ _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Track: words_track.sentences,
     Sharpness: words_sharpness.sentences,
     Verdict: words_verdict.sentences,
+    Connection: words_connect.sentences,
 }
 
 

@@ -38,6 +38,20 @@ def fresh(net: nn.Module, *, dtype: torch.dtype, device: torch.device) -> dict[s
 
 
 @contextlib.contextmanager
+def live(net: nn.Module) -> Iterator[None]:
+    """Only BatchNorm in train mode: each batch by its own statistics, running ones as they were."""
+    norms = modules(net).values()
+    before = [(module, module.training, module.momentum) for module in norms]
+    for module in norms:
+        module.training, module.momentum = True, 0.0
+    try:
+        yield
+    finally:
+        for module, training, momentum in before:
+            module.training, module.momentum = training, momentum
+
+
+@contextlib.contextmanager
 def accumulating(net: nn.Module) -> Iterator[Callable[[int], None]]:
     """Only BatchNorm in train mode, its running statistics cumulative over what passes through.
 

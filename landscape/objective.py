@@ -112,9 +112,18 @@ class Objective:
         """Totals and weights (N,) of the loss and of every metric at `theta` (P,), float64."""
         return self._examples(theta, metrics=True)
 
-    def losses(self, theta: Tensor) -> PerExample:
+    def losses(self, theta: Tensor, *, buffers: Tensors | None = None) -> PerExample:
         """Totals and weights (N,) of the loss of each example at `theta` (P,), float64."""
-        return self._examples(theta, metrics=False)["loss"]
+        return self._examples(theta, metrics=False, buffers=buffers)["loss"]
+
+    def buffers_at(self, theta: Tensor) -> dict[str, Tensor] | None:
+        """BatchNorm buffers recomputed at `theta` (P,); None where they are not.
+
+        Costs one pass over `statistics`.
+        """
+        if self.statistics is None:
+            return None
+        return self._recomputed(self._tensors(theta), self.statistics)
 
     def loss(self, theta: Tensor) -> float:
         """Mean loss at `theta` (P,)."""
@@ -132,18 +141,23 @@ class Objective:
         """Gradient (P,) of the mean loss at `theta` (P,); costs one pass forward and back."""
         return self.loss_and_gradient(theta)[1]
 
-    def loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss () and its gradient (P,) at `theta` (P,); costs one pass forward and back."""
+    def loss_and_gradient(
+        self, theta: Tensor, *, loss: Loss | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss () and its gradient (P,) at `theta` (P,); costs one pass forward and back.
 
-        def part(_: int, loss: PerExample, leaves: Tensors) -> Tensors:
-            return products.gradients(loss.total.sum(), leaves)
+        `loss` is another way to compute the task's loss.
+        """
 
-        out, sums = self.accumulate(theta, part)
+        def part(_: int, examples: PerExample, leaves: Tensors) -> Tensors:
+            return products.gradients(examples.total.sum(), leaves)
+
+        out, sums = self.accumulate(theta, part, loss=loss)
         # The loss is looked at, not its derivative, which padding may leave finite.
         if self._unmasked(sums):
-            out, sums = self.accumulate(theta, part)
-        loss = sums[0] / sums[1] + self.penalty(theta)
-        return loss, self.penalised(out.div_(sums[1].to(out.dtype)), theta)
+            out, sums = self.accumulate(theta, part, loss=loss)
+        mean = sums[0] / sums[1] + self.penalty(theta)
+        return mean, self.penalised(out.div_(sums[1].to(out.dtype)), theta)
 
     def matrix(self, kind: str, theta: Tensor, *, memory: int | None = None) -> products.Product:
         """The product with the matrix `kind`, one of `MATRICES`, at `theta`."""
@@ -317,8 +331,8 @@ class Objective:
         self, theta: Tensor, *, metrics: bool, buffers: Tensors | None = None
     ) -> dict[str, PerExample]:
         tensors = self._tensors(theta)
-        if buffers is None and self.statistics is not None:
-            buffers = self._recomputed(tensors, self.statistics)
+        if buffers is None:
+            buffers = self.buffers_at(theta)
         results = self._evaluated({**tensors, **(buffers or {})}, lambda: self._pass(metrics))
         if self._unmasked(results["loss"].total):
             return self._examples(theta, metrics=metrics, buffers=buffers)

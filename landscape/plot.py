@@ -14,6 +14,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from landscape import (
+    plot_connect,
     plot_line,
     plot_sharpness,
     plot_spectrum,
@@ -24,7 +25,7 @@ from landscape import (
 from landscape.errors import UserError
 from landscape.plot_levels import Limits, scale
 from landscape.plot_text import FONT
-from landscape.results import Result, Sharpness, Spectrum, Surface, Track, Verdict
+from landscape.results import Connection, Result, Sharpness, Spectrum, Surface, Track, Verdict
 
 _STYLE: Any = {
     **{"font.family": [FONT], "font.size": 8, "axes.titlesize": 9, "text.usetex": False},
@@ -39,6 +40,7 @@ _PICTURES: dict[type, Callable[[Any], Figure]] = {
     Track: plot_track.picture,
     Sharpness: plot_sharpness.picture,
     Verdict: plot_verdict.picture,
+    Connection: plot_connect.picture,
 }
 # No dates and no versions, so that equal records give equal files.
 FORMATS: dict[str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ Every record says how good it is. One kind a file, all of them here.
 """
 
 from landscape.records import Array, Dims
+from landscape.result_connect import Along, Connection
 from landscape.result_sharpness import Sharpness
 from landscape.result_spectrum import Spectrum
 from landscape.result_surface import Quantity, Status, Surface
@@ -11,7 +12,9 @@ from landscape.result_track import Track, Tracked
 from landscape.result_verdict import Verdict
 
 __all__ = [
+    "Along",
     "Array",
+    "Connection",
     "Dims",
     "Quantity",
     "Result",
@@ -24,4 +27,4 @@ __all__ = [
     "Verdict",
 ]
 
-Result = Surface | Spectrum | Track | Sharpness | Verdict
+Result = Surface | Spectrum | Track | Sharpness | Verdict | Connection

@@ -21,12 +21,13 @@ import h5py
 from landscape.codec import as_json, decode, encode, from_text
 from landscape.errors import UserError
 from landscape.journal import differences, other_config, unwritable
-from landscape.results import Result, Sharpness, Spectrum, Surface, Track, Verdict
+from landscape.results import Connection, Result, Sharpness, Spectrum, Surface, Track, Verdict
 
 FORMAT = 1
 KINDS: dict[str, type[Any]] = {
     **{"surface": Surface, "line": Surface},
     **{"hessian": Spectrum, "track": Track, "sharpness": Sharpness, "verdict": Verdict},
+    "connect": Connection,
 }
 
 # A new format gets a new number and reader; the old reader stays, and so do its files in tests.

@@ -1,6 +1,6 @@
 """The loss, and the metrics of the task, over a plane or along a line through a point."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,9 +84,48 @@ def evaluate(
     Raises:
         UserError: the loss at the centre is not finite.
     """
-    points = dict(known or {})
     theta, *directions = (vector.detach() for vector in (theta, *directions))
     at_point = torch.empty_like(theta)
+
+    def at(place: Coordinates) -> Estimates:
+        torch.add(theta, directions[0], alpha=place[0], out=at_point)
+        for direction, step in zip(directions[1:], place[1:], strict=True):
+            at_point.add_(direction, alpha=step)
+        return objective.evaluate(at_point)
+
+    points = yield from sample(
+        at, axes, tolerance=tolerance, max_evaluations=max_evaluations, known=known
+    )
+    return assemble(points, axes, tolerance=tolerance, complete=True)
+
+
+def sample(
+    at: Callable[[Coordinates], Estimates],
+    axes: Sequence[Array],
+    *,
+    tolerance: float,
+    max_evaluations: int | None = None,
+    known: Mapping[Coordinates, Estimates] | None = None,
+) -> Generator[Point, None, dict[Coordinates, Estimates]]:
+    """The points of any function of one or two coordinates that `evaluate` chooses.
+
+    Args:
+        at: the loss and each metric at a place.
+        axes: the grid points along each coordinate.
+        tolerance: of the range of the loss as drawn; 0 evaluates every cell.
+        max_evaluations: stop before it is exceeded.
+        known: points of an earlier run; they are not evaluated again.
+
+    Yields:
+        Each point as it is evaluated.
+
+    Returns:
+        All points, the known ones included.
+
+    Raises:
+        UserError: the loss at the origin is not finite.
+    """
+    points = dict(known or {})
     error = float("nan")
     origin = (0.0,) * len(axes)
     if origin in points:
@@ -95,18 +134,15 @@ def evaluate(
         _means(points, "loss"), axes, tolerance=tolerance, max_evaluations=max_evaluations
     ):
         planned = len(points) + len(todo)
-        for at in todo:
-            torch.add(theta, directions[0], alpha=at[0], out=at_point)
-            for direction, step in zip(directions[1:], at[1:], strict=True):
-                at_point.add_(direction, alpha=step)
-            points[at] = objective.evaluate(at_point)
-            if at == origin:
-                _refuse_non_finite(points[at]["loss"])
-            yield Point(at, points[at], len(points), planned, error)
+        for place in todo:
+            points[place] = at(place)
+            if place == origin:
+                _refuse_non_finite(points[place]["loss"])
+            yield Point(place, points[place], len(points), planned, error)
         losses = _means(points, "loss")
         if found := _fit(losses, nested.choose(losses, axes)):
             error = found.error
-    return assemble(points, axes, tolerance=tolerance, complete=True)
+    return points
 
 
 def _refuse_non_finite(loss: Estimate) -> None:

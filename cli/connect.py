@@ -1,0 +1,188 @@
+"""`landscape connect`: paths between two checkpoints, and the barriers on them."""
+
+import functools
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, BadParameter
+
+from landscape.errors import UserError
+
+from .options import Output, SetUp
+from .options_connect import Looking, Paths
+from .values import number_range, one_of
+
+if TYPE_CHECKING:
+    from landscape import band, curve
+    from landscape.objective import Objective
+    from landscape.results import Connection
+
+    from .connect_run import Ends, Files
+    from .problem import Problem
+    from .session import Analysis, Step
+
+METHODS = ("line", "bezier", "polychain", "neb")
+ALIGNMENTS = ("weights", "activations", "none")
+HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
+MOST_POINTS = 100_000
+
+
+def connect(
+    setup: SetUp,
+    paths: Paths,
+    looking: Looking,
+    out: Output,
+    checkpoints: Annotated[
+        list[Path], Argument(metavar="A.pt B.pt", help="Two checkpoints of one network.")
+    ],
+) -> None:
+    """Join two checkpoints by paths through weight space, and measure the barriers.
+
+    The straight line first; then the line to the second network with its units permuted to
+    match the first; then a path of low loss, trained between them. The loss is evaluated where
+    each path needs it, with its standard error; BatchNorm statistics are computed anew at every
+    point.
+
+    Example: `landscape connect a.pt b.pt`
+    """
+    one_of(paths.method, METHODS, "--method")
+    one_of(paths.align, ALIGNMENTS, "--align")
+    low, high = number_range(looking.range, "--range")
+    if low > 0 or high < 1:
+        raise BadParameter("the range must hold 0 and 1", param_hint="--range")
+    if looking.resolution > MOST_POINTS:
+        raise BadParameter(f"more than {MOST_POINTS:,} points", param_hint="--resolution")
+    if len(checkpoints) != 2:
+        raise UserError(f"a path joins two checkpoints, not {len(checkpoints)}: name two")
+
+    from landscape import batchnorm
+    from landscape.surface import axis
+
+    from . import problem
+    from .connect_run import Ends, Files, Look
+    from .session import Session
+
+    bn = one_of(looking.bn or "recompute", batchnorm.POLICIES, "--bn")
+    first, last = checkpoints
+    session = Session(_named(out, first, last), "connect", [first])
+    with problem.pointing_to_check(first):
+        loaded = problem.load(setup, first, bn=bn)
+    other = problem.other_point(loaded, setup, last)
+    held = _held_out(loaded, looking.held_out)
+    training = _training(loaded)
+    ends = Ends(loaded, other, held, training)
+    look = Look(axis(low, high, looking.resolution), looking.tolerance, looking.max_evaluations)
+    target = session.target(first)
+    files = Files(target.with_suffix(".path.safetensors"), target.with_name(f"{target.name}.state"))
+    config = {
+        "other": other.digest,
+        "paths": {**asdict(paths), "plane": None, "export": None},
+        "looking": asdict(looking),
+        "bn": bn,
+        "held_out": {name: o.batches.digest for name, o in held.items()},  # type: ignore[attr-defined]
+    }
+    analysis = _analysis(ends, look, paths, files, config)
+    session.analyse(first, loaded, analysis)
+    session.finish()
+
+
+def _named(out: Output, first: Path, last: Path) -> Output:
+    """The output options with a result named after both checkpoints."""
+    stems = [p.resolve().name if p.is_dir() else p.stem for p in (first, last)]
+    named = replace(out, output=out.output or Path(f"{stems[0]}-{stems[1]}.connect.h5"))
+    taken = {first.resolve(), last.resolve()}
+    if any(p is not None and p.resolve() in taken for p in (named.output, out.picture)):
+        raise UserError("the result would be written over a checkpoint: choose another -o")
+    return named
+
+
+def _training(problem: "Problem") -> "Objective":
+    """The loss over the training data: the task's train split, else the data that are measured."""
+    from landscape.batches import Batches
+
+    objective, task = problem.objective, problem.objective.task
+    if task.split is None or task.split == "train":
+        return objective
+    where = objective.space
+    data = functools.partial(task.data, split="train")
+    size = problem.config["batch_size"]
+    return objective.over(Batches(data, batch_size=size, dtype=where.dtype, device=where.device))
+
+
+def _held_out(problem: "Problem", name: str | None) -> "dict[str, Objective]":
+    """Another split to measure on: the one named, or the first of `HELD_OUT` that there is."""
+    from .problem import other_split
+
+    task, objective = problem.objective.task, problem.objective
+    if name is not None:
+        return {} if name == "none" else {name: objective.over(other_split(problem, name))}
+    if task.split != "train":
+        return {}
+    for candidate in HELD_OUT:
+        try:
+            batches = other_split(problem, candidate)
+        except Exception:
+            continue
+        if batches.digest != problem.batches.digest:
+            return {candidate: objective.over(batches)}
+    return {}
+
+
+def _settings(paths: Paths, seed: int) -> "curve.Settings | band.Settings":
+    from landscape import band, curve
+
+    if paths.method == "neb":
+        return band.Settings(
+            pivots=paths.bends or 3,
+            cycles=paths.cycles,
+            steps=paths.steps or 4000,
+            rate=paths.rate,
+            m=paths.m,
+            seed=seed,
+        )
+    return curve.Settings(
+        kind=paths.method,
+        bends=paths.bends or 1,
+        steps=paths.steps or 2000,
+        rate=paths.rate,
+        m=paths.m,
+        weight_decay=paths.weight_decay,
+        seed=seed,
+    )
+
+
+def _analysis(
+    ends: "Ends", look: Any, paths: Paths, files: "Files", config: Mapping[str, Any]
+) -> "Analysis":
+    """The straight lines, then the trained path; whatever an earlier run has done is kept."""
+    from landscape.path import line
+
+    from .connect_run import Stages, train
+    from .session import Analysis
+
+    stages: list[Stages] = []
+
+    def start(records: list[dict[str, Any]]) -> "Generator[Step, None, Connection]":
+        stages.append(Stages(ends, look, records))
+        a, b = ends.problem.theta, ends.other.theta
+        straight = line(a, b)
+        yield from stages[0].explore("line", straight, about="straight line")
+        if paths.method != "line" and not straight.closed:
+            settings = _settings(paths, ends.problem.config["seed"])
+            facts = {"from": ends.problem.config["tensors"], "to": ends.other.digest}
+            resume = any("checks" in record for record in records)
+            found = yield from train(ends, settings, files, facts, resume=resume)
+            yield from stages[0].explore(
+                paths.method, found.path, gradients=found.gradients, about=found.about
+            )
+        result = stages[0].record(complete=True)
+        files.state.unlink(missing_ok=True)
+        return result
+
+    def snapshot() -> "Connection | None":
+        known = stages and stages[0].found
+        return stages[0].record(complete=False) if known else None
+
+    return Analysis(config, start, snapshot)
