@@ -1,9 +1,9 @@
 """`landscape connect`: paths between two checkpoints, and the barriers on them."""
 
 import functools
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path as File
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, BadParameter
@@ -17,6 +17,7 @@ from .values import number_range, one_of
 if TYPE_CHECKING:
     from landscape import band, curve
     from landscape.objective import Objective
+    from landscape.path import Path
     from landscape.results import Connection
 
     from .connect_run import Ends, Files
@@ -35,7 +36,7 @@ def connect(
     looking: Looking,
     out: Output,
     checkpoints: Annotated[
-        list[Path], Argument(metavar="A.pt B.pt", help="Two checkpoints of one network.")
+        list[File], Argument(metavar="A.pt B.pt", help="Two checkpoints of one network.")
     ],
 ) -> None:
     """Join two checkpoints by paths through weight space, and measure the barriers.
@@ -83,15 +84,63 @@ def connect(
         "bn": bn,
         "held_out": {name: o.batches.digest for name, o in held.items()},  # type: ignore[attr-defined]
     }
-    analysis = _analysis(ends, look, paths, files, config)
-    session.analyse(first, loaded, analysis)
+    session.analyse(first, loaded, _analysis(ends, look, paths, files, config))
+    session.finish()
+    if paths.plane:
+        _plane(ends, paths, files, out, target, looking.tolerance)
+    if paths.export is not None:
+        _export(ends, paths, files, first, session.tell)
+
+
+def _found(ends: "Ends", paths: Paths, files: "Files") -> "Path":
+    """The path that the run has found."""
+    from landscape import controls
+    from landscape.path import line
+
+    if paths.method == "line" or not files.path.is_file():
+        return line(ends.problem.theta, ends.other.theta)
+    return controls.load(files.path, ends.problem.objective.space)[0]
+
+
+def _plane(
+    ends: "Ends", paths: Paths, files: "Files", out: Output, target: File, tolerance: float
+) -> None:
+    """A surface of its own, beside the result of the paths."""
+    from . import connect_plane
+    from .options import Directions
+    from .session import Session
+    from .surface import analysis
+
+    frame, axes = connect_plane.frame(ends, _found(ends, paths, files))
+    place = target.with_name(f"{target.name.removesuffix('.h5').removesuffix('.connect')}.plane.h5")
+    session = Session(replace(out, output=place, picture=None), "surface", [target])
+    session.analyse(
+        target, ends.problem, analysis(ends.problem, frame, axes, Directions(tolerance=tolerance))
+    )
     session.finish()
 
 
-def _named(out: Output, first: Path, last: Path) -> Output:
+def _export(
+    ends: "Ends", paths: Paths, files: "Files", first: File, tell: "Callable[[str], None]"
+) -> None:
+    """The network at one place of the path as a checkpoint, its BatchNorm statistics with it."""
+    from landscape import checkpoint_write
+
+    assert paths.export is not None
+    objective, other = ends.problem.objective, ends.other.name
+    theta = _found(ends, paths, files).at(paths.export)
+    tensors = {**objective.space.unravel(theta), **(objective.buffers_at(theta) or {})}
+    stems = f"{first.stem}-{File(other).stem}"
+    suffix = first.suffix if first.suffix == checkpoint_write.SAFETENSORS else ".pt"
+    name = f"{stems}.{paths.method}-{paths.export:g}{suffix}"
+    checkpoint_write.save(File(name), objective.net, tensors)
+    tell(f"the network at t = {paths.export:g}: {name}")
+
+
+def _named(out: Output, first: File, last: File) -> Output:
     """The output options with a result named after both checkpoints."""
     stems = [p.resolve().name if p.is_dir() else p.stem for p in (first, last)]
-    named = replace(out, output=out.output or Path(f"{stems[0]}-{stems[1]}.connect.h5"))
+    named = replace(out, output=out.output or File(f"{stems[0]}-{stems[1]}.connect.h5"))
     taken = {first.resolve(), last.resolve()}
     if any(p is not None and p.resolve() in taken for p in (named.output, out.picture)):
         raise UserError("the result would be written over a checkpoint: choose another -o")

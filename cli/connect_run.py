@@ -65,7 +65,7 @@ class Look:
 
     axis: Array
     tolerance: float
-    max_evaluations: int | None
+    max_evaluations: int
 
 
 class Stages:

@@ -11,7 +11,7 @@ import typer
 from torch import Tensor
 
 from landscape import batchnorm, directions
-from landscape.results import Surface
+from landscape.results import Array, Surface
 
 from . import eigen
 from .options import Directions, SetUp
@@ -29,6 +29,7 @@ class Frame:
         labels: of the axes.
         config: what determines the directions.
         markers: checkpoints on the plane: name, coordinates, loss with their own buffers.
+        path: (S, 2) coordinates of a path to draw over the plane, and its name.
     """
 
     what: str
@@ -36,6 +37,7 @@ class Frame:
     labels: tuple[str, ...]
     config: dict[str, Any]
     markers: tuple[tuple[str, tuple[float, ...], float], ...]
+    path: tuple[Array, str] | None = None
 
     def label(self, result: Surface, problem: Problem) -> Surface:
         """`result` with title, axis labels and markers."""
@@ -52,6 +54,9 @@ class Frame:
             marker_alpha=at[:, 0],
             marker_beta=at[:, 1] if len(self.directions) > 1 else None,
             marker_loss=np.array([loss for _, _, loss in self.markers]),
+            path_alpha=None if self.path is None else self.path[0][:, 0],
+            path_beta=None if self.path is None else self.path[0][:, 1],
+            path_label="" if self.path is None else self.path[1],
         )
 
 

@@ -96,8 +96,8 @@ class Looking:
         float, number(min=0.0, rich_help_panel="Evaluation", help="Error to reach, of the range.")
     ] = 0.01
     max_evaluations: Annotated[
-        int | None, _look(min=1, metavar="N", help="For each path; stop before more.")
-    ] = None
+        int, _look(min=1, metavar="N", help="For each path; stop before more.")
+    ] = 65
     held_out: Annotated[
         str | None,
         _look(

@@ -95,14 +95,15 @@ def _run(
         with problem.pointing_to_check(path):
             loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
         span = frame.build(loaded, setup, directions, len(axes), source=path)
-        session.analyse(path, loaded, _analysis(loaded, span, axes, directions))
+        session.analyse(path, loaded, analysis(loaded, span, axes, directions))
         del loaded, span  # before the next checkpoint comes into memory
     session.finish()
 
 
-def _analysis(
+def analysis(
     problem: "Problem", frame: "Frame", axes: "Sequence[Array]", options: Directions
 ) -> "Analysis":
+    """The loss over the plane or along the line of `frame`, on the grid of `axes`."""
     from landscape import surface
     from landscape.estimate import Estimate
 

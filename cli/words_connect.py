@@ -19,11 +19,13 @@ def sentences(result: Connection) -> list[str]:
         lines.append(f"BatchNorm: {_POLICIES[result.bn]}")
     if not result.complete:
         lines.append("partial: the run was stopped; the same command goes on")
+    span = result.highest - result.lowest
+    off = np.nan_to_num(result.error * span, nan=np.inf) > result.tolerance * np.nanmax(span)
     lines += [
-        f"warning: {name}: the curve between evaluations may be off by {100 * error:.2g} % of its "
-        f"range, more than the tolerance of {100 * result.tolerance:g} %"
-        for name, error in zip(result.path, result.error, strict=True)
-        if error > result.tolerance
+        f"warning: {name}: between evaluations the curve may be off by "
+        f"{100 * result.error[index]:.2g} % of its range"
+        for index, name in enumerate(result.path)
+        if off[index] and result.complete
     ]
     return lines
 
@@ -58,9 +60,15 @@ def _value(result: Connection, index: int, t: float) -> float:
 def _path(result: Connection, index: int, name: str) -> list[str]:
     high = f"highest {result.highest[index]:.4g} at t = {result.highest_t[index]:.3g}"
     course = f"{high}, mean {result.mean[index]:.4g} over a length of {result.length[index]:.4g}"
+    about = result.about[index]
     if not np.isfinite(result.barrier_t[index]):
         return [f"{name}: {course}; barrier not known yet"]
     low, top = result.barrier_t_low[index], result.barrier_t_high[index]
+    if result.barrier_max[index] == 0 and result.barrier[index] == 0:
+        return [
+            f"{name}: no barrier: the ends are the highest points",
+            f"{name}: {course}; {about}",
+        ]
     place = f"at t = {result.barrier_t[index]:.3g}"
     if top > low:
         place += f" ({low:.3g} to {top:.3g} within its error)"
@@ -72,7 +80,7 @@ def _path(result: Connection, index: int, name: str) -> list[str]:
     )
     return [
         f"{name}: barrier {barrier} {place}; {others}",
-        f"{name}: {course}; {result.about[index]}",
+        f"{name}: {course}; {about}",
     ]
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from scipy.integrate import trapezoid
+from scipy.interpolate import PchipInterpolator
 
-from landscape import surface
+from landscape import nested, surface
 from landscape.estimate import Estimate, PerExample, estimate
 from landscape.nested import Coordinates
 from landscape.path import Path
@@ -205,7 +206,9 @@ def assemble(
     ]
     quantities = {
         name: Along(
-            value=np.array([line.quantities[name].grid for line in lines]),
+            value=np.array([_values(f, name, axis) for f in found])
+            if name != "loss"
+            else np.array([line.loss.grid for line in lines]),
             stderr=np.array([_stderr(f, name, axis) for f in found]),
             point=np.concatenate([line.quantities[name].point for line in lines]),
             point_stderr=np.concatenate([line.quantities[name].point_stderr for line in lines]),
@@ -227,6 +230,17 @@ def assemble(
         complete=complete,
         **columns,
     )
+
+
+def _values(found: Found, name: str, axis: Array) -> Array:
+    """One quantity beside the loss, interpolated without overshooting (Fritsch, Carlson 1980)."""
+    known = sorted((at[0], e[name].mean) for at, e in found.points.items())
+    t, values = np.array(known).T
+    if len(t) < 2 or not np.isfinite(values).all():
+        return np.asarray(np.interp(axis, t, values, left=np.nan, right=np.nan))
+    log = name.startswith("loss") and nested.spans_decades(values)
+    grid = PchipInterpolator(t, np.log(values) if log else values, extrapolate=False)(axis)
+    return np.asarray(np.exp(grid) if log else grid)
 
 
 def _stderr(found: Found, name: str, axis: Array) -> Array:

@@ -66,6 +66,9 @@ def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
         bar.set_label(unit(name))
         _points(axes, result, name, scale, alone=not mesh)
         _hatch(axes, alpha, beta, broken)
+        if result.path_alpha is not None:
+            path = (result.path_alpha, result.path_beta)
+            axes.plot(*path, color="black", lw=1.6, path_effects=_HALO, label=result.path_label)
         settle(picture)
         _names(axes, result, _numbers(axes, lines, scale))
     return picture

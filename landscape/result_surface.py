@@ -69,6 +69,10 @@ class Surface:
     marker_loss: Annotated[Array, Dims("marker", "loss at the checkpoint")] = field(
         default_factory=lambda: np.empty(0)
     )
+    # (S,) a path drawn over the contours, projected on the plane
+    path_alpha: Annotated[Array | None, Dims("station", "alpha of the path")] = None
+    path_beta: Annotated[Array | None, Dims("station", "beta of the path")] = None
+    path_label: str = ""
 
     @property
     def kind(self) -> str:
