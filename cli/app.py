@@ -4,7 +4,21 @@ from typing import Annotated
 
 import typer
 
-from . import check, connect, demo, gate, hessian, init, plot, sharpness, show, surface, track
+from . import (
+    check,
+    connect,
+    demo,
+    gate,
+    hessian,
+    init,
+    merge,
+    plot,
+    sharpness,
+    show,
+    surface,
+    track,
+    trajectory,
+)
 from .command import register
 
 app = typer.Typer(
@@ -48,6 +62,8 @@ for function in (
     track.track,
     sharpness.sharpness,
     connect.connect,
+    merge.merge,
+    trajectory.trajectory,
     gate.gate,
     show.show,
     plot.plot,

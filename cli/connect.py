@@ -1,6 +1,5 @@
 """`landscape connect`: paths between two checkpoints, and the barriers on them."""
 
-import functools
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path as File
@@ -16,17 +15,14 @@ from .values import number_range, one_of
 
 if TYPE_CHECKING:
     from landscape import band, curve
-    from landscape.objective import Objective
     from landscape.path import Path
     from landscape.results import Connection
 
     from .connect_run import Ends, Files
-    from .problem import Problem
     from .session import Analysis, Step
 
 METHODS = ("line", "bezier", "polychain", "neb")
 ALIGNMENTS = ("weights", "activations", "none")
-HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
 MOST_POINTS = 100_000
 
 
@@ -71,9 +67,8 @@ def connect(
     with problem.pointing_to_check(first):
         loaded = problem.load(setup, first, bn=bn)
     other = problem.other_point(loaded, setup, last)
-    held = _held_out(loaded, looking.held_out)
-    training = _training(loaded)
-    ends = Ends(loaded, other, held, training)
+    held = problem.held_out(loaded, looking.held_out)
+    ends = Ends(loaded, other, held, problem.training_data(loaded))
     look = Look(axis(low, high, looking.resolution), looking.tolerance, looking.max_evaluations)
     target = session.target(first)
     files = Files(target.with_suffix(".path.safetensors"), target.with_name(f"{target.name}.state"))
@@ -133,7 +128,7 @@ def _export(
     stems = f"{first.stem}-{File(other).stem}"
     suffix = first.suffix if first.suffix == checkpoint_write.SAFETENSORS else ".pt"
     name = f"{stems}.{paths.method}-{paths.export:g}{suffix}"
-    checkpoint_write.save(File(name), objective.net, tensors)
+    checkpoint_write.save(File(name), checkpoint_write.state(objective.net, tensors))
     tell(f"the network at t = {paths.export:g}: {name}")
 
 
@@ -145,38 +140,6 @@ def _named(out: Output, first: File, last: File) -> Output:
     if any(p is not None and p.resolve() in taken for p in (named.output, out.picture)):
         raise UserError("the result would be written over a checkpoint: choose another -o")
     return named
-
-
-def _training(problem: "Problem") -> "Objective":
-    """The loss over the training data: the task's train split, else the data that are measured."""
-    from landscape.batches import Batches
-
-    objective, task = problem.objective, problem.objective.task
-    if task.split is None or task.split == "train":
-        return objective
-    where = objective.space
-    data = functools.partial(task.data, split="train")
-    size = problem.config["batch_size"]
-    return objective.over(Batches(data, batch_size=size, dtype=where.dtype, device=where.device))
-
-
-def _held_out(problem: "Problem", name: str | None) -> "dict[str, Objective]":
-    """Another split to measure on: the one named, or the first of `HELD_OUT` that there is."""
-    from .problem import other_split
-
-    task, objective = problem.objective.task, problem.objective
-    if name is not None:
-        return {} if name == "none" else {name: objective.over(other_split(problem, name))}
-    if task.split != "train":
-        return {}
-    for candidate in HELD_OUT:
-        try:
-            batches = other_split(problem, candidate)
-        except Exception:
-            continue
-        if batches.digest != problem.batches.digest:
-            return {candidate: objective.over(batches)}
-    return {}
 
 
 def _settings(paths: Paths, seed: int) -> "curve.Settings | band.Settings":

@@ -41,9 +41,9 @@ def frame(ends: Ends, path: Path) -> tuple[Frame, list[Array]]:
     axes = _axes(stations)
     return (
         Frame(
-            what=f"Loss on the plane through {names[0]}, {names[1]} and the middle of the path",
+            what=f"Loss around the path from {names[0]} to {names[1]}",
             directions=(along, across),
-            labels=(f"towards {names[1]}", "towards the middle of the path, orthogonal"),
+            labels=(f"towards {names[1]}", "across, towards the path"),
             config={"plane": [directions.digest(along), directions.digest(across)]},
             markers=tuple(zip(names, spots, losses, strict=True)),
             path=(stations, "path"),

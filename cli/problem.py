@@ -1,7 +1,7 @@
 """From options to a problem: the objective, the point, and a record of where both came from."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from .provenance import file_digest, versions
 from .values import one_of
 
 Report = Callable[[str, str], None]
+HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -44,6 +45,7 @@ class Problem:
         split: the part of the data, if the task knows parts.
         low_precision: names of the dtypes below float32 that weights are stored in.
         training: what the file says of the training, beside the weights.
+        tensors: of the file, by the names of the state dict and in its dtypes.
     """
 
     objective: Objective
@@ -57,13 +59,24 @@ class Problem:
     split: str | None
     low_precision: tuple[str, ...]
     training: Training
+    tensors: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with the weights of one file, and what stood beside them."""
+    """A network with the weights of one file, and what stood beside them.
+
+    Attributes:
+        net: the network.
+        tensors: by the names of its state dict, in the dtypes of the file.
+        config: digests of the file and of the tensors.
+        notes: what was done to fit the file to the network.
+        low_precision: names of the dtypes below float32 that weights are stored in.
+        training: what the file says of the training.
+    """
 
     net: nn.Module
+    tensors: Mapping[str, Tensor]
     config: dict[str, Any]
     notes: tuple[str, ...]
     low_precision: tuple[str, ...]
@@ -72,10 +85,14 @@ class Loaded:
 
 @dataclass(frozen=True)
 class OtherPoint:
-    """A second checkpoint: its point (P,), its own buffers, its digest and its name."""
+    """A second checkpoint: its point (P,), its own buffers, its digest and its name.
+
+    `tensors` are all of it, by the names of the state dict and in the dtypes of the file.
+    """
 
     theta: Tensor
     buffers: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     digest: str
     name: str
 
@@ -152,6 +169,7 @@ def load(
         split=task.split,
         low_precision=loaded.low_precision,
         training=loaded.training,
+        tensors=loaded.tensors,
     )
 
 
@@ -181,6 +199,7 @@ def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
         name=path.name,
         low_precision=loaded.low_precision,
         training=loaded.training,
+        tensors=loaded.tensors,
     )
 
 
@@ -208,15 +227,48 @@ def other_split(problem: Problem, split: str) -> Batches:
     return batches
 
 
+def held_out(problem: Problem, name: str | None) -> dict[str, Objective]:
+    """The loss over another split: the one named, or the first of `HELD_OUT` that there is.
+
+    Raises:
+        UserError: the task has no split of that name.
+    """
+    task, objective = problem.objective.task, problem.objective
+    if name is not None:
+        return {} if name == "none" else {name: objective.over(other_split(problem, name))}
+    if task.split != "train":
+        return {}
+    for candidate in HELD_OUT:
+        try:
+            batches = other_split(problem, candidate)
+        except Exception:  # in its own way the task says that it has no such split
+            continue
+        if batches.digest != problem.batches.digest:
+            return {candidate: objective.over(batches)}
+    return {}
+
+
+def training_data(problem: Problem) -> Objective:
+    """The loss over the train split, if the task has one and another is being measured."""
+    objective, task = problem.objective, problem.objective.task
+    if task.split is None or task.split == "train":
+        return objective
+    where = objective.space
+    data = functools.partial(task.data, split="train")
+    size = problem.config["batch_size"]
+    return objective.over(Batches(data, batch_size=size, dtype=where.dtype, device=where.device))
+
+
 def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
     """The task's network with the weights of `path` in it."""
     if task.loads_itself:
         _must_exist(path)
         net = _module(task.model(checkpoint=path))
-        digest = checkpoint.digest(net.state_dict())
+        tensors = net.state_dict()
+        digest = checkpoint.digest(tensors)
         low = _low_precision(dict(net.named_parameters()))
         config = {"checkpoint": file_digest(path), "tensors": digest}
-        return Loaded(net, config, _raised(low), low, Training())
+        return Loaded(net, tensors, config, _raised(low), low, Training())
     # Looked at first: a wrong path is a commoner mistake than a slow model.
     file = checkpoint.read(path, weights_key=setup.weights_key, trust_pickle=setup.trust_pickle)
     net = _module(task.model())
@@ -230,7 +282,8 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
     checkpoint.load(net, matched)
     config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
     low = _low_precision({**dict(net.named_parameters()), **matched})
-    return Loaded(net, config, (*file.notes, *notes, *_raised(low)), low, file.training)
+    told = (*file.notes, *notes, *_raised(low))
+    return Loaded(net, matched, config, told, low, file.training)
 
 
 def _objective(
@@ -362,4 +415,5 @@ def other_point(problem: Problem, setup: SetUp, path: Path) -> OtherPoint:
                 "first checkpoint reaches it; make the tensor trainable in the task's model()"
             )
     own = {name: t.to(here[name]) for name, t in buffers.items() if name in here}
-    return OtherPoint(where.ravel(tensors), own, loaded.config["tensors"], path.name)
+    digest = loaded.config["tensors"]
+    return OtherPoint(where.ravel(tensors), own, loaded.tensors, digest, path.name)

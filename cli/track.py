@@ -78,7 +78,7 @@ def track(
     from .session import Session
 
     paths = ordered(checkpoints)
-    session = Session(_named(out, paths), "track", paths[:1])
+    session = Session(named(out, paths, "track"), "track", paths[:1])
     with problem.pointing_to_check(paths[0]):
         first = problem.load(setup, paths[0])
     part = Curvature(only=only, no_1d=no_1d, force=force)
@@ -117,7 +117,7 @@ def track(
         )
 
     config = {
-        "checkpoint": _digest(paths),
+        "checkpoint": digest(paths),
         "tensors": None,  # of every checkpoint: what the digest of the files stands for
         "held_out": {name: batches.digest for name, batches in others.items()},
         "rates": asdict(rates),
@@ -125,30 +125,33 @@ def track(
         "max_products": max_products,
         "probes": probes,
     }
-    named = replace(whole, name=f"{len(paths)} checkpoints")
-    session.analyse(paths[0], named, _analysis(paths, measure, label, config))
+    several = replace(whole, name=f"{len(paths)} checkpoints")
+    session.analyse(paths[0], several, _analysis(paths, measure, label, config))
     session.finish()
 
 
-def ordered(given: Sequence[Path]) -> list[Path]:
+def ordered(given: Sequence[Path], least: int = 2) -> list[Path]:
     """The checkpoints in the order of the numbers in their names, if these tell them apart.
 
     Neighbours are then near each other in weight space, as warm starts want it.
 
     Raises:
-        UserError: fewer than two, or one of them twice.
+        UserError: fewer than `least`, or one of them twice.
     """
     from landscape import steps
 
-    if len(given) < 2:
-        raise UserError("a track needs two checkpoints or more of one training run: name them")
+    if len(given) < least:
+        raise UserError(
+            f"{least} checkpoints or more of one training run are needed, not {len(given)}: name "
+            "them"
+        )
     if len({path.resolve() for path in given}) < len(given):
         raise UserError("a checkpoint is named twice: name each once")
     numbers = steps.in_names(given) or list(range(len(given)))
     return [path for _, path in sorted(zip(numbers, given, strict=True))]
 
 
-def _digest(paths: Sequence[Path]) -> str:
+def digest(paths: Sequence[Path]) -> str:
     """SHA-256 of the digests of the files, a line each, in their order."""
     from . import provenance
 
@@ -156,15 +159,15 @@ def _digest(paths: Sequence[Path]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _named(out: Output, paths: Sequence[Path]) -> Output:
+def named(out: Output, paths: Sequence[Path], kind: str) -> Output:
     """The output options with a result named after what the checkpoints have in common."""
     path = paths[0]
     stem = path.resolve().name if path.is_dir() else path.stem
     name = _COUNTED.sub("", stem) or path.resolve().parent.name or "checkpoints"
-    named = replace(out, output=out.output or Path(f"{name}.track.h5"))
-    if named.output in paths or out.picture in paths:
+    chosen = replace(out, output=out.output or Path(f"{name}.{kind}.h5"))
+    if chosen.output in paths or out.picture in paths:
         raise UserError("the result would be written over a checkpoint: choose another -o")
-    return named
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,26 @@
 from collections.abc import Callable
 from typing import Any
 
-from landscape.results import Connection, Result, Sharpness, Spectrum, Surface, Track, Verdict
+from landscape.results import (
+    Connection,
+    Merge,
+    Result,
+    Sharpness,
+    Spectrum,
+    Surface,
+    Track,
+    Trajectory,
+    Verdict,
+)
 
 from . import (
     words_connect,
+    words_merge,
     words_sharpness,
     words_spectrum,
     words_surface,
     words_track,
+    words_trajectory,
     words_verdict,
 )
 
@@ -18,9 +30,11 @@ _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Surface: words_surface.sentences,
     Spectrum: words_spectrum.sentences,
     Track: words_track.sentences,
+    Trajectory: words_trajectory.sentences,
     Sharpness: words_sharpness.sentences,
     Verdict: words_verdict.sentences,
     Connection: words_connect.sentences,
+    Merge: words_merge.sentences,
 }
 
 

@@ -1,4 +1,4 @@
-"""A state dict on the disk, as PyTorch or safetensors write it."""
+"""Named tensors on the disk, as PyTorch or safetensors write a state dict."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,43 +13,41 @@ from landscape.errors import UserError
 SAFETENSORS = ".safetensors"
 
 
-def save(path: Path, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Write the state dict of `net` with `tensors` in the place of its own, in one step.
+def save(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write named tensors in one step; what stood there is replaced.
 
     Args:
         path: with the suffix .safetensors it is such a file, else one of `torch.save`.
-        net: its names, dtypes and everything that `tensors` leaves out; it is not changed.
-        tensors: by the names of `net.named_parameters()` and `net.named_buffers()`; tied names
-            get the tensor of the one that is there.
+        state: a tensor under several names stands once in a safetensors file, under the first.
 
     Raises:
         UserError: the file cannot be written.
     """
-    own = net.state_dict(keep_vars=True)
-    shared = {id(tensor): name for name, tensor in _named(net).items()}
-    state: dict[str, Tensor] = {}
-    for name, tensor in own.items():
-        value = tensors.get(shared.get(id(tensor), name), tensor)
-        state[name] = value.detach().to(tensor.dtype).cpu().contiguous()
     draft = path.with_name(f".{path.name}.part")
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
         if path.suffix == SAFETENSORS:
-            save_file(_untied(state, own), draft)
+            first = {id(tensor): name for name, tensor in reversed(list(state.items()))}
+            save_file({name: kept[name].clone() for name in first.values()}, draft)
         else:
-            torch.save(state, draft)
+            torch.save(kept, draft)
         draft.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
         raise UserError(f"cannot write {str(path)!r} ({error}): choose another place") from error
 
 
-def _named(net: nn.Module) -> dict[str, Tensor]:
-    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+def state(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of `net` with `tensors` in the place of its own, tied names alike.
 
-
-def _untied(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tied tensor once, under its first name: safetensors holds no tensor twice."""
-    first: dict[int, str] = {}
-    for name, tensor in own.items():
-        first.setdefault(id(tensor), name)
-    return {name: state[name].clone() for name in first.values()}
+    `tensors` go by the names of `net.named_parameters()` and `net.named_buffers()`; dtypes are
+    those of the network, which is not changed.
+    """
+    named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    first = {id(tensor): name for name, tensor in named.items()}
+    made: dict[int, Tensor] = {}
+    state = {}
+    for name, own in net.state_dict(keep_vars=True).items():
+        value = tensors.get(first.get(id(own), name), own)
+        state[name] = made.setdefault(id(own), value.detach().to(own.dtype))
+    return state

@@ -108,9 +108,9 @@ class Objective:
             for name, examples in results.items()
         }
 
-    def examples(self, theta: Tensor) -> dict[str, PerExample]:
+    def examples(self, theta: Tensor, *, buffers: Tensors | None = None) -> dict[str, PerExample]:
         """Totals and weights (N,) of the loss and of every metric at `theta` (P,), float64."""
-        return self._examples(theta, metrics=True)
+        return self._examples(theta, metrics=True, buffers=buffers)
 
     def losses(self, theta: Tensor, *, buffers: Tensors | None = None) -> PerExample:
         """Totals and weights (N,) of the loss of each example at `theta` (P,), float64."""

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from landscape import (
     plot_connect,
     plot_line,
+    plot_merge,
     plot_sharpness,
     plot_spectrum,
     plot_surface,
@@ -25,7 +26,16 @@ from landscape import (
 from landscape.errors import UserError
 from landscape.plot_levels import Limits, scale
 from landscape.plot_text import FONT
-from landscape.results import Connection, Result, Sharpness, Spectrum, Surface, Track, Verdict
+from landscape.results import (
+    Connection,
+    Merge,
+    Result,
+    Sharpness,
+    Spectrum,
+    Surface,
+    Track,
+    Verdict,
+)
 
 _STYLE: Any = {
     **{"font.family": [FONT], "font.size": 8, "axes.titlesize": 9, "text.usetex": False},
@@ -41,6 +51,7 @@ _PICTURES: dict[type, Callable[[Any], Figure]] = {
     Sharpness: plot_sharpness.picture,
     Verdict: plot_verdict.picture,
     Connection: plot_connect.picture,
+    Merge: plot_merge.picture,
 }
 # No dates and no versions, so that equal records give equal files.
 FORMATS: dict[str, dict[str, Any]] = {

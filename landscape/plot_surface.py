@@ -68,7 +68,9 @@ def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
         _hatch(axes, alpha, beta, broken)
         if result.path_alpha is not None:
             path = (result.path_alpha, result.path_beta)
-            axes.plot(*path, color="black", lw=1.6, path_effects=_HALO, label=result.path_label)
+            dots = {"marker": "o", "ms": 2.5} if result.kind == "trajectory" else {}
+            line = {"color": "black", "lw": 1.4, "path_effects": _HALO}
+            axes.plot(*path, label=result.path_label, **line, **dots)
         settle(picture)
         _names(axes, result, _numbers(axes, lines, scale))
     return picture

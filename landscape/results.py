@@ -5,10 +5,12 @@ Every record says how good it is. One kind a file, all of them here.
 
 from landscape.records import Array, Dims
 from landscape.result_connect import Along, Connection
+from landscape.result_merge import Merge, OfModel
 from landscape.result_sharpness import Sharpness
 from landscape.result_spectrum import Spectrum
 from landscape.result_surface import Quantity, Status, Surface
 from landscape.result_track import Track, Tracked
+from landscape.result_trajectory import Trajectory
 from landscape.result_verdict import Verdict
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "Array",
     "Connection",
     "Dims",
+    "Merge",
+    "OfModel",
     "Quantity",
     "Result",
     "Sharpness",
@@ -24,7 +28,8 @@ __all__ = [
     "Surface",
     "Track",
     "Tracked",
+    "Trajectory",
     "Verdict",
 ]
 
-Result = Surface | Spectrum | Track | Sharpness | Verdict | Connection
+Result = Surface | Trajectory | Spectrum | Track | Sharpness | Verdict | Connection | Merge

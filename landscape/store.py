@@ -21,13 +21,23 @@ import h5py
 from landscape.codec import as_json, decode, encode, from_text
 from landscape.errors import UserError
 from landscape.journal import differences, other_config, unwritable
-from landscape.results import Connection, Result, Sharpness, Spectrum, Surface, Track, Verdict
+from landscape.results import (
+    Connection,
+    Merge,
+    Result,
+    Sharpness,
+    Spectrum,
+    Surface,
+    Track,
+    Trajectory,
+    Verdict,
+)
 
 FORMAT = 1
 KINDS: dict[str, type[Any]] = {
     **{"surface": Surface, "line": Surface},
     **{"hessian": Spectrum, "track": Track, "sharpness": Sharpness, "verdict": Verdict},
-    "connect": Connection,
+    **{"connect": Connection, "merge": Merge, "trajectory": Trajectory},
 }
 
 # A new format gets a new number and reader; the old reader stays, and so do its files in tests.
