@@ -16,9 +16,10 @@ from .values import number_range, one_of
 if TYPE_CHECKING:
     from landscape import band, curve
     from landscape.path import Path
-    from landscape.results import Connection
+    from landscape.results import Connection, Pairs
 
-    from .connect_run import Ends, Files
+    from .align import Aligner
+    from .connect_run import Ends, Files, Look
     from .session import Analysis, Step
 
 METHODS = ("line", "bezier", "polychain", "neb")
@@ -32,7 +33,8 @@ def connect(
     looking: Looking,
     out: Output,
     checkpoints: Annotated[
-        list[File], Argument(metavar="A.pt B.pt", help="Two checkpoints of one network.")
+        list[File],
+        Argument(metavar="A.pt B.pt ...", help="Two checkpoints of one network, or more."),
     ],
 ) -> None:
     """Join two checkpoints by paths through weight space, and measure the barriers.
@@ -40,7 +42,7 @@ def connect(
     The straight line first; then the line to the second network with its units permuted to
     match the first; then a path of low loss, trained between them. The loss is evaluated where
     each path needs it, with its standard error; BatchNorm statistics are computed anew at every
-    point.
+    point. Three checkpoints or more give the barriers on the straight lines between all of them.
 
     Example: `landscape connect a.pt b.pt`
     """
@@ -51,17 +53,40 @@ def connect(
         raise BadParameter("the range must hold 0 and 1", param_hint="--range")
     if looking.resolution > MOST_POINTS:
         raise BadParameter(f"more than {MOST_POINTS:,} points", param_hint="--resolution")
-    if len(checkpoints) != 2:
-        raise UserError(f"a path joins two checkpoints, not {len(checkpoints)}: name two")
+    if len(checkpoints) < 2:
+        raise UserError("a path joins two checkpoints: name two, or more for all their barriers")
 
     from landscape import batchnorm
     from landscape.surface import axis
 
+    from .connect_run import Look
+
+    bn = one_of(looking.bn or "recompute", batchnorm.POLICIES, "--bn")
+    look = Look(axis(low, high, looking.resolution), looking.tolerance, looking.max_evaluations)
+    if len(checkpoints) > 2:
+        if paths.plane or paths.export is not None:
+            raise BadParameter("belongs to two checkpoints", param_hint="--plane, --export")
+        _between_all(setup, paths, looking, out, checkpoints, look, bn)
+    else:
+        _between_two(setup, paths, looking, out, checkpoints, look, bn)
+
+
+def _between_two(
+    setup: SetUp,
+    paths: Paths,
+    looking: Looking,
+    out: Output,
+    checkpoints: list[File],
+    look: "Look",
+    bn: str,
+) -> None:
+    """All paths between two checkpoints."""
     from . import problem
+    from .align import Aligner
+    from .align import Aligner
     from .connect_run import Ends, Files, Look
     from .session import Session
 
-    bn = one_of(looking.bn or "recompute", batchnorm.POLICIES, "--bn")
     first, last = checkpoints
     session = Session(_named(out, first, last), "connect", [first])
     with problem.pointing_to_check(first):
@@ -69,7 +94,6 @@ def connect(
     other = problem.other_point(loaded, setup, last)
     held = problem.held_out(loaded, looking.held_out)
     ends = Ends(loaded, other, held, problem.training_data(loaded))
-    look = Look(axis(low, high, looking.resolution), looking.tolerance, looking.max_evaluations)
     target = session.target(first)
     files = Files(target.with_suffix(".path.safetensors"), target.with_name(f"{target.name}.state"))
     config = {
@@ -77,14 +101,62 @@ def connect(
         "paths": {**asdict(paths), "plane": None, "export": None},
         "looking": asdict(looking),
         "bn": bn,
-        "held_out": {name: o.batches.digest for name, o in held.items()},  # type: ignore[attr-defined]
+        "held_out": {name: beside.batches.digest for name, beside in held.items()},
     }
-    session.analyse(first, loaded, _analysis(ends, look, paths, files, config))
+    align = None
+    if paths.align != "none":
+        align = Aligner(loaded, paths.align, paths.restarts, session.tell)
+    session.analyse(first, loaded, _analysis(ends, look, paths, files, align, config))
     session.finish()
     if paths.plane:
         _plane(ends, paths, files, out, target, looking.tolerance)
     if paths.export is not None:
         _export(ends, paths, files, first, session.tell)
+
+
+def _between_all(
+    setup: SetUp,
+    paths: Paths,
+    looking: Looking,
+    out: Output,
+    checkpoints: list[File],
+    look: "Look",
+    bn: str,
+) -> None:
+    """The barriers on the straight lines between each two of several checkpoints."""
+    from . import connect_pairs, problem
+    from .align import Aligner
+    from .session import Analysis, Session
+    from .track import named
+
+    if len({path.resolve() for path in checkpoints}) < len(checkpoints):
+        raise UserError("a checkpoint is named twice: name each once")
+    first, *others = checkpoints
+    session = Session(named(out, checkpoints, "matrix"), "matrix", [first])
+    with problem.pointing_to_check(first):
+        loaded = problem.load(setup, first, bn=bn)
+    points = [problem.other_point(loaded, setup, path) for path in others]
+    align = None
+    if paths.align != "none":
+        align = Aligner(loaded, paths.align, paths.restarts, session.tell)
+    several = connect_pairs.Several(loaded, points, look, align)
+    tables: list[connect_pairs.Table] = []
+
+    def start(records: list[dict[str, Any]]) -> "Generator[Step, None, Pairs]":
+        tables.append(connect_pairs.Table(several, records))
+        return tables[0].fill()
+
+    def snapshot() -> "Pairs | None":
+        return tables[0].record(complete=False) if tables and tables[0].known else None
+
+    config = {
+        "others": [point.digest for point in points],
+        "align": [paths.align, paths.restarts],
+        "looking": asdict(looking),
+        "bn": bn,
+    }
+    session.analyse(first, loaded, Analysis(config, start, snapshot))
+    session.finish()
 
 
 def _found(ends: "Ends", paths: Paths, files: "Files") -> "Path":
@@ -166,7 +238,12 @@ def _settings(paths: Paths, seed: int) -> "curve.Settings | band.Settings":
 
 
 def _analysis(
-    ends: "Ends", look: Any, paths: Paths, files: "Files", config: Mapping[str, Any]
+    ends: "Ends",
+    look: "Look",
+    paths: Paths,
+    files: "Files",
+    align: "Aligner | None",
+    config: Mapping[str, Any],
 ) -> "Analysis":
     """The straight lines, then the trained path; whatever an earlier run has done is kept."""
     from landscape.path import line
@@ -181,6 +258,10 @@ def _analysis(
         a, b = ends.problem.theta, ends.other.theta
         straight = line(a, b)
         yield from stages[0].explore("line", straight, about="straight line")
+        if align is not None and not straight.closed:
+            mine, theirs = ends.problem.buffers(), ends.other.buffers
+            if (moved := align(a, mine, b, theirs)) is not None:
+                yield from stages[0].explore("aligned", line(a, moved.theta), about=moved.about)
         if paths.method != "line" and not straight.closed:
             settings = _settings(paths, ends.problem.config["seed"])
             facts = {"from": ends.problem.config["tensors"], "to": ends.other.digest}

@@ -52,9 +52,7 @@ class Ends:
 
     def own(self) -> dict[str, tuple[float, float]]:
         """Loss and metrics of both checkpoints, each with its own buffers."""
-        here = self.problem.objective.constants()
-        mine = {name: here[name] for name in self.other.buffers if name in here}
-        first = self.at(self.problem.theta, mine)
+        first = self.at(self.problem.theta, self.problem.buffers())
         last = self.at(self.other.theta, self.other.buffers)
         return {name: (first[name].mean, last[name].mean) for name in first}
 

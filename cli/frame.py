@@ -129,8 +129,7 @@ def _markers(
     if not others:
         return ()
     objective = problem.objective
-    here = {name: t for name, t in objective.constants().items() if name in others[0].buffers}
-    start = objective.evaluate(problem.theta, buffers=here)["loss"].mean
+    start = objective.evaluate(problem.theta, buffers=problem.buffers())["loss"].mean
     markers = [(problem.name, (0.0,) * count, start)]
     for i, other in enumerate(others):
         at = tuple(float(i == j) for j in range(count))

@@ -126,7 +126,7 @@ def merge(
     session = Session(out, "merge", [made])
     with problem.pointing_to_check(inputs[0]):
         loaded = problem.load(setup, inputs[0], bn=policy)
-    models = [_Model(inputs[0].name, loaded.objective.theta(), _own(loaded), loaded.tensors)]
+    models = [_Model(inputs[0].name, loaded.objective.theta(), loaded.buffers(), loaded.tensors)]
     for path in inputs[1:]:
         other = problem.other_point(loaded, setup, path)
         models.append(_Model(other.name, other.theta, other.buffers, other.tensors))
@@ -150,12 +150,6 @@ class _Model:
     theta: "Tensor"
     buffers: "Mapping[str, Tensor]"
     tensors: "Mapping[str, Tensor]"
-
-
-def _own(problem: "Problem") -> "dict[str, Tensor]":
-    """The checkpoint's own buffers."""
-    here = problem.objective.constants()
-    return {n: here[n] for n, _ in problem.objective.net.named_buffers() if n in here}
 
 
 def _suffix(path: Path) -> str:

@@ -61,6 +61,11 @@ class Problem:
     training: Training
     tensors: Mapping[str, Tensor]
 
+    def buffers(self) -> dict[str, Tensor]:
+        """The checkpoint's own buffers, those of the space aside."""
+        here = self.objective.constants()
+        return {n: here[n] for n, _ in self.objective.net.named_buffers() if n in here}
+
 
 @dataclass(frozen=True)
 class Loaded:

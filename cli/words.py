@@ -6,6 +6,7 @@ from typing import Any
 from landscape.results import (
     Connection,
     Merge,
+    Pairs,
     Result,
     Sharpness,
     Spectrum,
@@ -18,6 +19,7 @@ from landscape.results import (
 from . import (
     words_connect,
     words_merge,
+    words_pairs,
     words_sharpness,
     words_spectrum,
     words_surface,
@@ -35,6 +37,7 @@ _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Verdict: words_verdict.sentences,
     Connection: words_connect.sentences,
     Merge: words_merge.sentences,
+    Pairs: words_pairs.sentences,
 }
 
 

@@ -17,6 +17,7 @@ from landscape import (
     plot_connect,
     plot_line,
     plot_merge,
+    plot_pairs,
     plot_sharpness,
     plot_spectrum,
     plot_surface,
@@ -29,6 +30,7 @@ from landscape.plot_text import FONT
 from landscape.results import (
     Connection,
     Merge,
+    Pairs,
     Result,
     Sharpness,
     Spectrum,
@@ -52,6 +54,7 @@ _PICTURES: dict[type, Callable[[Any], Figure]] = {
     Verdict: plot_verdict.picture,
     Connection: plot_connect.picture,
     Merge: plot_merge.picture,
+    Pairs: plot_pairs.picture,
 }
 # No dates and no versions, so that equal records give equal files.
 FORMATS: dict[str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ Every record says how good it is. One kind a file, all of them here.
 from landscape.records import Array, Dims
 from landscape.result_connect import Along, Connection
 from landscape.result_merge import Merge, OfModel
+from landscape.result_pairs import Pairs
 from landscape.result_sharpness import Sharpness
 from landscape.result_spectrum import Spectrum
 from landscape.result_surface import Quantity, Status, Surface
@@ -20,6 +21,7 @@ __all__ = [
     "Dims",
     "Merge",
     "OfModel",
+    "Pairs",
     "Quantity",
     "Result",
     "Sharpness",
@@ -32,4 +34,4 @@ __all__ = [
     "Verdict",
 ]
 
-Result = Surface | Trajectory | Spectrum | Track | Sharpness | Verdict | Connection | Merge
+Result = Surface | Trajectory | Spectrum | Track | Sharpness | Verdict | Connection | Merge | Pairs

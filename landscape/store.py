@@ -24,6 +24,7 @@ from landscape.journal import differences, other_config, unwritable
 from landscape.results import (
     Connection,
     Merge,
+    Pairs,
     Result,
     Sharpness,
     Spectrum,
@@ -37,7 +38,7 @@ FORMAT = 1
 KINDS: dict[str, type[Any]] = {
     **{"surface": Surface, "line": Surface},
     **{"hessian": Spectrum, "track": Track, "sharpness": Sharpness, "verdict": Verdict},
-    **{"connect": Connection, "merge": Merge, "trajectory": Trajectory},
+    **{"connect": Connection, "merge": Merge, "trajectory": Trajectory, "matrix": Pairs},
 }
 
 # A new format gets a new number and reader; the old reader stays, and so do its files in tests.

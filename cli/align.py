@@ -1,0 +1,94 @@
+"""The second of two networks with its units permuted to match the first."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape import alignment, symmetry
+from landscape.errors import UserError
+
+from .problem import Problem
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A permuted network: its point (P,), and in a line how it came about."""
+
+    theta: Tensor
+    about: str
+
+
+class Aligner:
+    """Permutes points of one problem; what can be permuted is found once.
+
+    Attributes:
+        method: "weights" or "activations".
+    """
+
+    def __init__(
+        self, problem: Problem, method: str, restarts: int, tell: Callable[[str], None]
+    ) -> None:
+        """Bind to a problem; nothing is traced yet. `tell` is told what keeps its order."""
+        self.method, self._problem, self._restarts, self._tell = method, problem, restarts, tell
+        self._found: symmetry.Symmetry | None = None
+        self._told: set[str] = set()
+
+    def __call__(
+        self,
+        a: Tensor,
+        a_buffers: Mapping[str, Tensor],
+        b: Tensor,
+        b_buffers: Mapping[str, Tensor],
+    ) -> Aligned | None:
+        """The point `b` (P,) with its units in the order closest to `a`; None if none can move.
+
+        The buffers are those of each checkpoint.
+        """
+        objective = self._problem.objective
+        try:
+            if self._found is None:
+                self._found = symmetry.find(objective, self._problem.theta)
+            done = alignment.align(
+                objective,
+                self._found,
+                self._named(a, a_buffers),
+                self._named(b, b_buffers),
+                generator=torch.Generator().manual_seed(self._problem.config["seed"]),
+                method=self.method,
+                restarts=self._restarts,
+            )
+        except UserError as error:
+            self._note(f"no alignment: {error}")
+            return None
+        for note in done.notes:
+            self._note(note)
+        if not done.units:
+            self._note("no alignment: no unit of the network can be permuted")
+            return None
+        if frozen := self._moved_constants(done.tensors, self._named(b, b_buffers)):
+            self._note(f"no alignment: it would permute '{frozen}', which is frozen")
+            return None
+        about = (
+            f"straight line, {done.moved} of {done.units} units permuted by {self.method}, which "
+            f"brings the ends from {done.distance:.4g} to {done.aligned_distance:.4g}"
+        )
+        return Aligned(objective.space.ravel(done.tensors), about)
+
+    def _named(self, theta: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        objective = self._problem.objective
+        return {**objective.constants(), **buffers, **objective.space.unravel(theta)}
+
+    def _moved_constants(
+        self, tensors: Mapping[str, Tensor], before: Mapping[str, Tensor]
+    ) -> str | None:
+        """A frozen parameter that the permutation would change, if there is one."""
+        objective = self._problem.objective
+        frozen = {n for n, p in objective.net.named_parameters() if n not in objective.space.names}
+        return next((n for n in frozen if not torch.equal(tensors[n], before[n])), None)
+
+    def _note(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(f"note: {text}")
