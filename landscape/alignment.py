@@ -89,8 +89,8 @@ def align(
         matched = matching.weight_matching(found.groups, mine, other, generator, restarts=restarts)
         orders, scores = matched.permutations, matched.scores
     else:
-        orders, count = activations.activation_matching(found.groups, a, b, trial)
-        notes += (f"units were matched by their activations on {count} examples",)
+        orders, said = activations.activation_matching(found.groups, a, b, trial)
+        notes += (said,)
     tensors = permutations.apply(found.groups, orders, b, aliases=found.aliases)
     return Alignment(
         tensors=tensors,

@@ -32,21 +32,6 @@ class UntraceableError(Exception):
     """A forward pass fails while its operations are watched; the text names the module."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """An operation that was executed.
-
-    Attributes:
-        name: of it.
-        labels: what stands along the axes of each of its results.
-        computed: they are new values that units have, not others moved or normalised.
-    """
-
-    name: str
-    labels: tuple[Labels, ...]
-    computed: bool
-
-
 @dataclass
 class Dataflow:
     """What a traced forward pass has shown.
@@ -54,11 +39,13 @@ class Dataflow:
     Attributes:
         weights: what stands along the axes of each tensor of the network, in order of its first
             use; those that nothing has used are not there.
-        steps: the operations that were executed, by their number.
+        steps: what stands along the axes of the results of those operations that compute new
+            values of units: elementwise ones, products, convolutions. Views, copies and
+            reductions are not among them, so that a batch of another size has the same steps.
     """
 
     weights: dict[str, Labels] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[tuple[Labels, ...]] = field(default_factory=list)
 
 
 def trace(
@@ -91,7 +78,9 @@ def trace(
         with plain_kernels(), mode.watching(net), mode:
             work()
     except Exception as error:  # of any kind: the network is not ours
-        raise UntraceableError(f"{mode.where or 'the task'} ({error})") from error
+        cause = error.__cause__ or error
+        where = mode.where or "the task"
+        raise UntraceableError(f"{where} ({type(cause).__name__}: {cause})") from error
     return mode.found
 
 
@@ -213,9 +202,9 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = self._made(rule, call, inputs)
         for output, labels in zip(call.outputs, made, strict=True):
             self.know(output, labels)
-        self._seen(len(self.found.steps), call.outputs)
-        computed = bool(inputs) and (rule is elementwise or call.name in COMPUTED)
-        self.found.steps.append(Step(call.name, tuple(made), computed))
+        if inputs and (rule is elementwise or call.name in COMPUTED):
+            self._seen(len(self.found.steps), call.outputs)
+            self.found.steps.append(tuple(made))
 
     def _made(
         self, rule: Callable[[Call], list[Labels]] | None, call: Call, inputs: list[Tensor]

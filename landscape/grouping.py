@@ -32,7 +32,7 @@ def groups(flow: Dataflow) -> tuple[Group, ...]:
             if _is_free(leaf):
                 found.setdefault(leaf, _Found(leaf)).weights.append((place, occurrence))
     for number, step in enumerate(flow.steps):
-        for output, labels in enumerate(step.labels if step.computed else ()):
+        for output, labels in enumerate(step):
             for place, occurrence in _places(labels, step=(number, output)):
                 leaf = occurrence[0][occurrence[1]]
                 if leaf in found:

@@ -119,7 +119,7 @@ def apply(
     is permuted as the first of its names is.
     """
     found = orders(groups, permutations)
-    permuted = dict(tensors)
+    permuted = {name: tensor.detach() for name, tensor in tensors.items()}
     for name in tensors:
         for (tensor, axis), order in found.items():
             if tensor == (aliases or {}).get(name, name):

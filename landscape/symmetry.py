@@ -54,9 +54,7 @@ def find(objective: Objective, theta: Tensor) -> Symmetry:
             ),
         )
     except dataflow.UntraceableError as error:
-        return Symmetry(
-            (), (f"nothing is permuted: it was not possible to trace {error}",), aliases
-        )
+        return Symmetry((), (f"nothing is permuted: cannot trace {error}",), aliases)
     found = Symmetry(grouping.groups(flow), grouping.refused(flow), aliases)
     return verified(found, trial, tensors)
 
@@ -72,7 +70,8 @@ def verified(symmetry: Symmetry, trial: Trial, tensors: Mapping[str, Tensor]) ->
 
     def change(groups: Sequence[Group]) -> float:
         drawn = [permutations.random(group, generator) for group in groups]
-        return trial.change(before, permutations.apply(groups, drawn, tensors))
+        moved = permutations.apply(groups, drawn, tensors, aliases=symmetry.aliases)
+        return trial.change(before, moved)
 
     if change(symmetry.groups) <= TOLERANCE:
         return symmetry
