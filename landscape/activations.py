@@ -9,6 +9,7 @@ from torch import Tensor
 
 from landscape import dataflow, matching, tree
 from landscape.matching import Similarity
+from landscape.objective import Objective
 from landscape.permutations import Group, Permutation, Place
 from landscape.trial import Trial
 
@@ -18,7 +19,7 @@ AT_ONCE = 32  # all that a network computes from them is in memory at a time
 
 
 def activation_matching(
-    groups: Sequence[Group], a: Tensors, b: Tensors, trial: Trial
+    objective: Objective, groups: Sequence[Group], a: Tensors, b: Tensors
 ) -> tuple[tuple[Permutation, ...], str]:
     """Permutations of `b` that maximise the correlation of its units' activations with a's.
 
@@ -28,15 +29,16 @@ def activation_matching(
     correlations are added up. Units that never vary have correlation 0.
 
     Args:
+        objective: gives network and data.
         groups: with the places where they were seen.
         a: by name, parameters and buffers to come close to.
         b: by name, those that are permuted.
-        trial: runs the network.
 
     Returns:
         A permutation for each group, and in words what they come from: at most 256 examples.
         Costs one pass over these for each network.
     """
+    trial = Trial(objective, b, dtype=objective.space.dtype)
     places = [matching.unique(group, seen=True) for group in groups]
     every = [place for group in places for part in group for place in part]
     sums: list[Similarity] | None = None
@@ -107,8 +109,8 @@ def _correlation(
 
 
 def _standardised(place: Place, result: Tensor) -> Tensor:
-    """The activations (units, observations) of each unit, of mean 0 and norm 1, float64."""
-    rows = place.rows(result).double()
+    """The activations (units, observations) of each unit, of mean 0 and norm 1."""
+    rows = place.rows(result)
     rows = rows - rows.mean(1, keepdim=True)
     norms = rows.norm(dim=1, keepdim=True)
     return torch.where(norms > 1e-12 * norms.amax(), rows / norms, 0.0).cpu()

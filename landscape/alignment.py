@@ -89,7 +89,7 @@ def align(
         matched = matching.weight_matching(found.groups, mine, other, generator, restarts=restarts)
         orders, scores = matched.permutations, matched.scores
     else:
-        orders, said = activations.activation_matching(found.groups, a, b, trial)
+        orders, said = activations.activation_matching(objective, found.groups, a, b)
         notes += (said,)
     tensors = permutations.apply(found.groups, orders, b, aliases=found.aliases)
     return Alignment(

@@ -75,7 +75,7 @@ def trace(
     for tensor in tree.tensors(batch):
         mode.know(tensor, tuple(map(units.fixed, tensor.shape)))
     try:
-        with plain_kernels(), mode.watching(net), mode:
+        with plain_kernels(net), mode.watching(net), mode:
             work()
     except Exception as error:  # of any kind: the network is not ours
         cause = error.__cause__ or error
@@ -85,19 +85,20 @@ def trace(
 
 
 @contextlib.contextmanager
-def plain_kernels() -> Iterator[None]:
+def plain_kernels(net: nn.Module) -> Iterator[None]:
     """Attention and recurrent cells in the operations that they are made of."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with (
-            warnings.catch_warnings(),
-            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-            torch.backends.cudnn.flags(enabled=False),
-        ):
-            warnings.simplefilter("ignore")  # the switch of oneDNN warns about TF32
-            with torch.backends.mkldnn.flags(enabled=False):
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            if not any(isinstance(module, nn.RNNBase) for module in net.modules()):
                 yield
+                return
+            # Convolutions are some times slower so: only where a recurrent cell would be fused.
+            with warnings.catch_warnings(), torch.backends.cudnn.flags(enabled=False):
+                warnings.simplefilter("ignore")  # the switch of oneDNN warns about TF32
+                with torch.backends.mkldnn.flags(enabled=False):
+                    yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 

@@ -18,7 +18,7 @@ EXAMPLES = 4  # enough to see a change of the function
 
 
 class Trial:
-    """The first examples of an objective, on the CPU and in float64 where the network runs so.
+    """The first examples of an objective, on the CPU and in `dtype` where the network runs so.
 
     Attributes:
         objective: whose network and task they are.
@@ -27,18 +27,21 @@ class Trial:
         dtype: in which they are evaluated.
     """
 
-    def __init__(self, objective: Objective, tensors: Tensors) -> None:
+    def __init__(
+        self, objective: Objective, tensors: Tensors, *, dtype: torch.dtype = torch.float64
+    ) -> None:
         """Cut the first batch; it stays whole where its examples cannot be separated.
 
         Args:
             objective: gives network, task and data.
             tensors: parameters and buffers, by name, with which it runs.
+            dtype: to evaluate them in, if that is possible.
         """
         self.objective = objective
         first = next(iter(objective.batches))
         small = tree.rows(first, slice(0, EXAMPLES)) if tree.can_be_cut(first) else first
         own = objective.space.device, objective.space.dtype
-        places = dict.fromkeys(((torch.device("cpu"), torch.float64), own))
+        places = dict.fromkeys(((torch.device("cpu"), dtype), own))
         *choices, last = [(batch, place) for batch in (small, first) for place in places]
         for batch, (self.device, self.dtype) in choices:
             self.batch = self.placed(batch)

@@ -95,7 +95,7 @@ ARROWS = {
     "trial": "modes objective tree",
     "symmetry": "dataflow grouping objective permutations trial",
     "matching": "permutations",
-    "activations": "dataflow matching permutations tree trial",
+    "activations": "dataflow matching objective permutations tree trial",
     "alignment": "activations matching objective permutations symmetry trial",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
