@@ -83,8 +83,7 @@ def _between_two(
     """All paths between two checkpoints."""
     from . import problem
     from .align import Aligner
-    from .align import Aligner
-    from .connect_run import Ends, Files, Look
+    from .connect_run import Ends, Files
     from .session import Session
 
     first, last = checkpoints
@@ -101,7 +100,7 @@ def _between_two(
         "paths": {**asdict(paths), "plane": None, "export": None},
         "looking": asdict(looking),
         "bn": bn,
-        "held_out": {name: beside.batches.digest for name, beside in held.items()},
+        "held_out": sorted(held),
     }
     align = None
     if paths.align != "none":

@@ -17,6 +17,7 @@ from .connect_run import Look
 from .problem import OtherPoint, Problem
 from .session import Step
 
+
 @dataclass(frozen=True)
 class Several:
     """Checkpoints of one network.

@@ -1,6 +1,6 @@
 """The shortest path through all of several points, given what each step costs."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def shortest(cost: Array) -> list[int]:
 
 def length(cost: Array, order: list[int]) -> float:
     """The sum of the costs between neighbours in `order`."""
-    return float(sum(cost[a, b] for a, b in zip(order, order[1:], strict=False)))
+    return float(sum(cost[a, b] for a, b in pairwise(order)))
 
 
 def _exact(cost: Array) -> list[int]:
