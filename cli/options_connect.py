@@ -97,7 +97,7 @@ class Looking:
     ] = 0.01
     max_evaluations: Annotated[
         int, _look(min=1, metavar="N", help="For each path; stop before more.")
-    ] = 65
+    ] = 40
     held_out: Annotated[
         str | None,
         _look(

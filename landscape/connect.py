@@ -17,6 +17,7 @@ from landscape.surface import Estimates, Point
 
 NARROW = 1 / 32  # evaluations stand this near the highest one, on both sides
 GAIN = 0.1  # of the tolerance: a top that is higher by less is not looked for
+EVALUATIONS = 40  # of a path at most: 33 evenly spaced, and the rest for its tops
 TOPS = 8  # evaluations spent at most on one top
 
 
@@ -44,7 +45,7 @@ def profile(
     axis: Array,
     *,
     tolerance: float = 0.01,
-    max_evaluations: int | None = None,
+    max_evaluations: int = EVALUATIONS,
     known: Mapping[Coordinates, Estimates] | None = None,
 ) -> Generator[Point, None, dict[Coordinates, Estimates]]:
     """Loss and metrics at chosen t, both ends included, looked at more closely at the top.
@@ -69,10 +70,9 @@ def profile(
         max_evaluations=max_evaluations,
         known=known,
     )
-    budget = np.inf if max_evaluations is None else max_evaluations
     tries = 0
     while (t := _missing(points, tolerance, tries)) is not None:
-        if t != 1.0 and len(points) >= budget:
+        if t != 1.0 and len(points) >= max_evaluations:
             break
         tries += t != 1.0
         points[(t,)] = at(t)

@@ -11,12 +11,14 @@ from landscape.results import Array, Connection
 
 DECADES = 30.0  # a positive loss that spans more than this is drawn on a log axis
 
+_BESIDE: dict[str, Any] = {"lw": 0.9, "ls": ":"}  # curves of another split
+
 
 def picture(result: Connection) -> Figure:
     """The loss along every path with its band, the metrics of the same data below."""
     names = _shown(result)
     heights = [2.8, *[1.0] * (len(names) - 1)]
-    picture = sheet(5.9, 1.1 + sum(heights), _footer(result))
+    picture = sheet(7.0, 1.1 + sum(heights), _footer(result))
     panels = picture.subplots(len(names), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, name in zip(panels, names, strict=True):
         _panel(axes, result, name)
@@ -28,7 +30,8 @@ def picture(result: Connection) -> Figure:
     above = {"xycoords": top.get_xaxis_transform(), "textcoords": "offset points", "ha": "center"}
     for t, name in enumerate(result.names):
         top.annotate(clean(name, 24), (t, 1), (0, 3), fontsize=7, **above)
-    top.legend(loc="best", edgecolor="none")
+    beside = {"bbox_to_anchor": (1.01, 1), "borderaxespad": 0, "frameon": False}
+    top.legend(loc="upper left", **beside)
     picture.align_ylabels(panels)
     settle(picture)
     return picture
@@ -55,12 +58,15 @@ def _panel(axes: Any, result: Connection, name: str) -> None:
     axes.set_ylabel(unit(name))
     for index, path in enumerate(result.path):
         for key in family:
-            label = path if key == name else f"{path}, {key.removeprefix(name + ' ')[1:-1]}"
-            _curve(axes, result, key, index, clean(label) if name == "loss" else None, log)
+            label = clean(path) if key == "loss" else None
+            _curve(axes, result, key, index, label, log)
     for t in (0, 1):
         axes.axvline(t, color="0.6", lw=0.7, ls="--", zorder=0.8)
     style = {**SPOT, "markersize": 4}
-    own = "checkpoint, evaluated by itself" if name == "loss" else None
+    for other in family[1:] if name == "loss" else []:
+        split = other.removeprefix(f"{name} (").removesuffix(")")
+        axes.plot([], [], color="0.3", label=clean(f"on {split}"), **_BESIDE)
+    own = "checkpoint itself" if name == "loss" else None
     axes.plot([0, 1], here.own, "D", label=own, **style)
     if log:
         low, high = np.log10(axes.get_ylim())
@@ -81,7 +87,7 @@ def _curve(
     along, main = result.quantities[key], "(" not in key
     colour = f"C{index}"
     curve, error = along.value[index], along.stderr[index]
-    style: dict[str, Any] = {"lw": 1.3} if main else {"lw": 0.9, "ls": ":"}
+    style: dict[str, Any] = {"lw": 1.3} if main else _BESIDE
     axes.plot(result.t, curve, color=colour, label=label, **style)
     if main:
         points = result.points(index)

@@ -17,7 +17,7 @@ def picture(result: Pairs) -> Figure:
     order = list(result.order) if len(result.order) == len(result.model) else None
     order = order or list(range(len(result.model)))
     side = 1.0 + 0.5 * max(3, len(order))
-    picture = sheet(1.8 + side * len(tables), 1.6 + side, _footer(result))
+    picture = sheet(1.6 + side * len(tables), 1.2 + side, _footer(result))
     panels = picture.subplots(1, len(tables), squeeze=False, sharey=True)[0]
     known = np.concatenate([table[np.isfinite(table)] for _, table in tables])
     top = float(known.max()) if known.size and known.max() > 0 else 1.0

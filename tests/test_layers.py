@@ -30,8 +30,12 @@ ARROWS = {
     "track": "lanczos objective preconditioning probes results stability",
     "result_sharpness": "records",
     "result_verdict": "records",
-    "results": "records result_surface result_spectrum result_track result_sharpness"
-    " result_verdict",
+    "result_connect": "records",
+    "result_merge": "records",
+    "result_pairs": "records",
+    "result_trajectory": "records result_surface",
+    "results": "records result_connect result_merge result_pairs result_surface result_spectrum"
+    " result_track result_trajectory result_sharpness result_verdict",
     "gate": "",
     "policy": "gate",
     "report_text": "result_verdict",
@@ -97,6 +101,17 @@ ARROWS = {
     "matching": "permutations",
     "activations": "dataflow matching objective permutations tree trial",
     "alignment": "activations matching objective permutations symmetry trial",
+    "path": "krylov results",
+    "chain": "results",
+    "merge": "",
+    "comparison": "estimate objective results",
+    "trajectory": "krylov results",
+    "connect": "estimate nested path results surface",
+    "descent": "batchnorm evaluation groups objective tree",
+    "curve": "descent objective path",
+    "band": "curve descent krylov objective path results",
+    "controls": "path space",
+    "checkpoint_write": "",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
     "checkpoint": "checkpoint_formats checkpoint_weights training",
@@ -111,8 +126,11 @@ ARROWS = {
     "plot_track": "plot_levels plot_text results",
     "plot_sharpness": "plot_text results",
     "plot_verdict": "plot_text report_text results",
-    "plot": "plot_levels plot_line plot_sharpness plot_spectrum plot_surface plot_text plot_track"
-    " plot_verdict results",
+    "plot_connect": "plot_levels plot_text results",
+    "plot_merge": "plot_text results",
+    "plot_pairs": "plot_text results",
+    "plot": "plot_connect plot_levels plot_line plot_merge plot_pairs plot_sharpness plot_spectrum"
+    " plot_surface plot_text plot_track plot_verdict results",
 }
 WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
     name for name in ARROWS if name.startswith(("plot", "report", "result"))
