@@ -197,7 +197,7 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _propagate(self, rule: Callable[[Call], list[Labels]] | None, call: Call) -> None:
         inputs = tensors(call.values)
-        if not inputs:
+        if not inputs and rule is None:
             made = [constant(output) for output in call.outputs]
         else:
             made = self._made(rule, call, inputs)
