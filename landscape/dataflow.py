@@ -185,6 +185,8 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = self._decomposed(func, args, kwargs)
             if result is not NotImplemented:
                 return result
+        # Before the operation, which may write to what it was given.
+        before = {id(t): self.labels(t) for t in tensors([*args, *kwargs.values()])}
         result = func(*args, **kwargs)
         given = {
             argument.name: args[i]
@@ -192,7 +194,8 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             else kwargs.get(argument.name, default(argument))
             for i, argument in enumerate(func._schema.arguments)
         }
-        self._propagate(rule, Call(name, given, tensors([result]), self.labels))
+        call = Call(name, given, tensors([result]), lambda tensor: before[id(tensor)])
+        self._propagate(rule, call)
         return result
 
     def _propagate(self, rule: Callable[[Call], list[Labels]] | None, call: Call) -> None:
@@ -216,11 +219,12 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 ArithmeticError, AttributeError, LookupError, TypeError, ValueError
             ):
                 made = rule(call)
-                if all(len(m) == t.ndim for m, t in zip(made, call.outputs, strict=True)):
+                sizes = [tuple(mine.size for mine in labels) for labels in made]
+                if sizes == [tuple(output.shape) for output in call.outputs]:
                     return made
             reason += ", in a form that is not supported"
         for tensor in inputs if call.outputs else ():
-            for label in self.labels(tensor):
+            for label in call.labels(tensor):
                 units.pin(label, reason)
         return [tuple(units.fixed(n, reason) for n in output.shape) for output in call.outputs]
 

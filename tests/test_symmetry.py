@@ -138,6 +138,12 @@ def test_a_network_that_cannot_be_watched_is_refused_by_name():
     )
 
 
+def test_a_linear_model_has_nothing_to_permute():
+    result = found(nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), torch.randn(4, 2, 3))
+    assert result.groups == ()
+    assert result.left_out == ("the network has no units that can be permuted",)
+
+
 def test_the_shortcut_without_weights_ties_a_part_of_the_channels():
     # He et al. (2016), option A: 2 new channels of zeros on either side of the 4 old ones.
     def forward(net, x):
@@ -212,6 +218,12 @@ def in_place(net, x):
     return net.head(F.relu(y))
 
 
+def turned_in_place(net, x):
+    y = net.a(x)
+    y.t_().relu_().unsqueeze_(0)
+    return net.head(y.squeeze_(0).t_())
+
+
 def summed_over_edges(net, x):
     edges = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
     y = F.relu(net.a(x))[edges[0]]
@@ -238,6 +250,7 @@ def low_rank(net, x):
     [
         (mixture, nn.Linear(6, 7), nn.Linear(6, 7), 7, (7,)),
         (in_place, nn.Linear(6, 4), nn.Linear(6, 3), 7, (4, 3)),
+        (turned_in_place, nn.Linear(6, 7), None, 7, (7,)),
         (summed_over_edges, nn.Linear(6, 7), None, 7, (7,)),
         (forces, nn.Linear(6, 5), None, 5, (5, 3)),  # the outputs are summed up
         (nearest_code, nn.Linear(6, 5), nn.Linear(5, 4), 5, (5,)),
