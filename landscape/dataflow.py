@@ -143,7 +143,8 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of an operation by those that it is made of, where torch knows them."""
         parts = decomposition_table.get(func, func.decompose)
-        with self:
+        result = NotImplemented
+        with contextlib.suppress(Exception), self:  # it may not support all that the other does
             result = parts(*args, **kwargs)
         known = all(_key(tensor) in self._labels for tensor in tensors([result]))
         return result if known else NotImplemented
@@ -191,7 +192,7 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = {
             argument.name: args[i]
             if i < len(args)
-            else kwargs.get(argument.name, default(argument))
+            else kwargs.get(argument.name, _default(argument))
             for i, argument in enumerate(func._schema.arguments)
         }
         call = Call(name, given, tensors([result]), lambda tensor: before[id(tensor)])
@@ -229,7 +230,7 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [tuple(units.fixed(n, reason) for n in output.shape) for output in call.outputs]
 
 
-def default(argument: Any) -> Any:
+def _default(argument: Any) -> Any:
     """The value of an argument that was not given."""
     return argument.default_value if argument.has_default_value() else None
 
