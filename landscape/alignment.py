@@ -84,7 +84,7 @@ def align(
     names = [name for name, _ in objective.net.named_parameters()]
     notes = found.left_out
     scores: tuple[float, ...] = ()
-    if method == "weights":
+    if method == "weights" or not found.groups:
         mine, other = ({name: t[name] for name in names} for t in (a, b))
         matched = matching.weight_matching(found.groups, mine, other, generator, restarts=restarts)
         orders, scores = matched.permutations, matched.scores

@@ -143,7 +143,8 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of an operation by those that it is made of, where torch knows them."""
         parts = decomposition_table.get(func, func.decompose)
-        with self:
+        result = NotImplemented
+        with contextlib.suppress(Exception), self:  # it may not support all that the other does
             result = parts(*args, **kwargs)
         known = all(_key(tensor) in self._labels for tensor in tensors([result]))
         return result if known else NotImplemented
@@ -185,19 +186,22 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = self._decomposed(func, args, kwargs)
             if result is not NotImplemented:
                 return result
+        # Before the operation, which may write to what it was given.
+        before = {id(t): self.labels(t) for t in tensors([*args, *kwargs.values()])}
         result = func(*args, **kwargs)
         given = {
             argument.name: args[i]
             if i < len(args)
-            else kwargs.get(argument.name, default(argument))
+            else kwargs.get(argument.name, _default(argument))
             for i, argument in enumerate(func._schema.arguments)
         }
-        self._propagate(rule, Call(name, given, tensors([result]), self.labels))
+        call = Call(name, given, tensors([result]), lambda tensor: before[id(tensor)])
+        self._propagate(rule, call)
         return result
 
     def _propagate(self, rule: Callable[[Call], list[Labels]] | None, call: Call) -> None:
         inputs = tensors(call.values)
-        if not inputs:
+        if not inputs and rule is None:
             made = [constant(output) for output in call.outputs]
         else:
             made = self._made(rule, call, inputs)
@@ -216,16 +220,17 @@ class _Tracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 ArithmeticError, AttributeError, LookupError, TypeError, ValueError
             ):
                 made = rule(call)
-                if all(len(m) == t.ndim for m, t in zip(made, call.outputs, strict=True)):
+                sizes = [tuple(mine.size for mine in labels) for labels in made]
+                if sizes == [tuple(output.shape) for output in call.outputs]:
                     return made
             reason += ", in a form that is not supported"
         for tensor in inputs if call.outputs else ():
-            for label in self.labels(tensor):
+            for label in call.labels(tensor):
                 units.pin(label, reason)
         return [tuple(units.fixed(n, reason) for n in output.shape) for output in call.outputs]
 
 
-def default(argument: Any) -> Any:
+def _default(argument: Any) -> Any:
     """The value of an argument that was not given."""
     return argument.default_value if argument.has_default_value() else None
 

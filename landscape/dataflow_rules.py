@@ -3,11 +3,11 @@
 import re
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from landscape import units
 from landscape.dataflow_call import Call, Labels, broadcast, like, tensors
+from landscape.dataflow_lookup import RULES as LOOKUPS
 from landscape.dataflow_views import RULES as VIEWS
 from landscape.dataflow_views import Rule
 from landscape.units import Units
@@ -171,68 +171,6 @@ def _spatial(call: Call) -> list[Labels]:
     ]
 
 
-def _looked_up(call: Call) -> list[Labels]:
-    table = call.of("weight")
-    units.pin(table[0])
-    return [(*call.of("indices"), *table[1:])]
-
-
-def _index(call: Call) -> list[Labels]:
-    """Advanced indexing, as NumPy has it."""
-    labels, indices = call.of(0), call["indices"]
-    at = [dim for dim, index in enumerate(indices) if index is not None]
-    if any(indices[dim].dtype in (torch.bool, torch.uint8) for dim in at):
-        return [_masked(labels, indices, call.outputs[0].shape)]
-    for dim in at:
-        units.pin(labels[dim])
-    inserted = _inserted(call, [indices[dim] for dim in at])
-    together = at[-1] - at[0] == len(at) - 1
-    start = at[0] if together else 0
-    rest = [mine for dim, mine in enumerate(labels) if dim not in at]
-    return [(*rest[:start], *inserted, *rest[start:])]
-
-
-def _inserted(call: Call, indices: list[Tensor]) -> Labels:
-    shape = np.broadcast_shapes(*(index.shape for index in indices))
-    return broadcast([call.labels(index) for index in indices], shape)
-
-
-def _masked(labels: Labels, indices: list[Tensor | None], shape: torch.Size) -> Labels:
-    """Entries chosen by one mask over the first axes, in their order."""
-    mask, *others = indices
-    if mask is None or any(index is not None for index in others):
-        raise units.MismatchError("a mask beside other indices")
-    for mine in labels[: mask.ndim]:
-        units.pin(mine)
-    return (units.fixed(shape[0]), *labels[mask.ndim :])
-
-
-def _index_put(call: Call) -> list[Labels]:
-    """Entries written or added at indices into the first axes."""
-    labels, indices = call.of(0), call["indices"]
-    if any(index is None or index.dtype == torch.bool for index in indices):
-        raise units.MismatchError("written elsewhere than along the first axes")
-    for mine in labels[: len(indices)]:
-        units.pin(mine)
-    inserted = (*_inserted(call, indices), *labels[len(indices) :])
-    broadcast([inserted, call.of("values")], [mine.size for mine in inserted])
-    return [labels]
-
-
-def _scatter(call: Call) -> list[Labels]:
-    """gather, scatter: entry for entry along all axes but one."""
-    labels = call.of(0)
-    dim = call["dim"] % len(labels)
-    operands = [call.of(name) for name in ("index", "src") if call.given.get(name) is not None]
-    for mine in [labels, *operands]:
-        units.pin(mine[dim])
-    for axis in set(range(len(labels))) - {dim}:
-        for mine in operands:
-            units.unify(labels[axis], mine[axis])  # a part of an axis is a mismatch
-    sizes = call.outputs[0].shape
-    return [(*labels[:dim], units.fixed(sizes[dim]), *labels[dim + 1 :])]
-
-
 def _as_complex(call: Call) -> list[Labels]:
     *labels, pair = call.of(0)
     units.pin(pair)
@@ -241,13 +179,6 @@ def _as_complex(call: Call) -> list[Labels]:
 
 def _as_real(call: Call) -> list[Labels]:
     return [(*call.of(0), units.fixed(2))]
-
-
-def _index_select(call: Call) -> list[Labels]:
-    labels = call.of(0)
-    dim = call["dim"] % len(labels)
-    units.pin(labels[dim])
-    return [(*labels[:dim], *call.of("index"), *labels[dim + 1 :])]
 
 
 def _attention(call: Call) -> list[Labels]:
@@ -262,6 +193,14 @@ def _attention(call: Call) -> list[Labels]:
         broadcast([(*q[:-1], k[-2]), call.labels(mask)], [x.size for x in (*q[:-1], k[-2])])
     first, *others = call.outputs
     return [like(first, (*q[:-1], v[-1])), *(tuple(map(units.fixed, t.shape)) for t in others)]
+
+
+def _distances(call: Call) -> list[Labels]:
+    """Between all vectors of two sets, (..., P, M) and (..., R, M)."""
+    one, other = call.of("x1"), call.of("x2")
+    units.unify(one[-1], other[-1])
+    batch = broadcast([one[:-2], other[:-2]], call.outputs[0].shape[:-2])
+    return [(*batch, one[-2], other[-2])]
 
 
 def _class_loss(call: Call) -> list[Labels]:
@@ -318,15 +257,12 @@ BY_RULE: dict[Rule, str] = {
     _convolution: "convolution",
     _group_norm: "native_group_norm",
     _weight_norm: "_weight_norm_interface",
-    _looked_up: "embedding",
-    _index: "index",
-    _index_put: "index_put index_put_ _unsafe_index_put",
-    _scatter: "gather scatter scatter_ scatter_add scatter_add_",
+    _distances: "_cdist_forward _euclidean_dist",
     _as_complex: "view_as_complex",
     _as_real: "view_as_real",
-    _index_select: "index_select",
 }
 RULES: dict[str, Rule] = {
     **VIEWS,
+    **LOOKUPS,
     **{name: rule for rule, names in BY_RULE.items() for name in names.split()},
 }

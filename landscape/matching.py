@@ -1,5 +1,6 @@
 """Permutations that bring the weights of one network close to those of another."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -102,9 +103,10 @@ def weight_matching(
     Ainsworth et al. (2023), algorithm 1: coordinate descent, each group in turn solved exactly
     while the others stay (`assign`), in random order until no visit gains. It differs in this:
     the first start goes through the groups in the order of the network and looks, on its first
-    sweep, at weights alone whose other groups have been matched; the others start from random
-    permutations; and where a group meets itself (recurrent weights) a step that loses is not
-    taken. Groups are revisited only if one that shares a weight has changed.
+    sweep, at weights alone whose other groups have been matched (or stays where it is, if that
+    is better); the others start from random permutations; and where a group meets itself
+    (recurrent weights) a step that loses is not taken. Groups are revisited only if one that
+    shares a weight has changed.
 
     Args:
         groups: what may move.
@@ -129,7 +131,7 @@ def weight_matching(
             descent.start(generator)
         descent.run(generator, GAIN * bound)
         scores.append(descent.score())
-        if scores[-1] >= max(scores):
+        if scores[-1] > max(scores[:-1], default=-math.inf):
             best = tuple(descent.permutations)
         if scores[-1] >= bound * (1 - 1e-10):  # the two are one network
             break
@@ -159,7 +161,12 @@ class _Descent:
             self._move(number, permutations.random(group, generator))
 
     def first_sweep(self) -> None:
-        """Match each group by those weights whose other groups have been matched."""
+        """Match each group by those weights whose other groups have been matched.
+
+        Nothing moves if that is worse than the order as it is: of two networks with a common
+        origin, for one.
+        """
+        before, weights, orders = self.score(), dict(self.b), list(self.permutations)
         waiting = set(range(len(self.groups)))
         for number in range(len(self.groups)):
             blocked = {name for other in waiting - {number} for name in self._names[other]}
@@ -173,6 +180,8 @@ class _Descent:
             for apart in (True, False) if len(self.groups[number].inner) > 1 else (False,):
                 self._move(number, assign(self.similarity(number, usable, apart=apart)))
             waiting.discard(number)
+        if self.score() < before:
+            self.b, self.permutations = weights, orders
 
     def run(self, generator: torch.Generator, gain: float) -> None:
         """Visit the groups in random order until no visit gains."""

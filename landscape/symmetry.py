@@ -55,7 +55,11 @@ def find(objective: Objective, theta: Tensor) -> Symmetry:
         )
     except dataflow.UntraceableError as error:
         return Symmetry((), (f"nothing is permuted: cannot trace {error}",), aliases)
-    found = Symmetry(grouping.groups(flow), grouping.refused(flow), aliases)
+    left_out = grouping.refused(flow)
+    groups = grouping.groups(flow)
+    if not groups and not left_out:
+        left_out = ("the network has no units that can be permuted",)
+    found = Symmetry(groups, left_out, aliases)
     return verified(found, trial, tensors)
 
 

@@ -138,6 +138,12 @@ def test_a_network_that_cannot_be_watched_is_refused_by_name():
     )
 
 
+def test_a_linear_model_has_nothing_to_permute():
+    result = found(nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), torch.randn(4, 2, 3))
+    assert result.groups == ()
+    assert result.left_out == ("the network has no units that can be permuted",)
+
+
 def test_the_shortcut_without_weights_ties_a_part_of_the_channels():
     # He et al. (2016), option A: 2 new channels of zeros on either side of the 4 old ones.
     def forward(net, x):
@@ -196,6 +202,66 @@ def test_a_network_in_float32_only_is_traced_in_float32():
         lambda net, x: net.b(F.relu(net.a(x.float()))), a=nn.Linear(6, 5), b=nn.Linear(5, 3)
     )
     assert sizes(found(net, torch.randn(4, 6))) == ((5, ()),)
+
+
+def mixture(net, x):
+    """Each example to one of two experts, written into a table (N, 7) at the rows of a mask."""
+    y = torch.zeros(len(x), 7, dtype=x.dtype)
+    for chosen, expert in ((x[:, 0] > 0, net.a), (x[:, 0] <= 0, net.b)):
+        y[chosen] = expert(x[chosen])
+    return net.head(y)
+
+
+def in_place(net, x):
+    y = torch.empty(len(x), 7, dtype=x.dtype)
+    y[:, :4], y[:, 4:] = net.a(x), net.b(x)
+    return net.head(F.relu(y))
+
+
+def turned_in_place(net, x):
+    y = net.a(x)
+    y.t_().relu_().unsqueeze_(0)
+    return net.head(y.squeeze_(0).t_())
+
+
+def summed_over_edges(net, x):
+    edges = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
+    y = F.relu(net.a(x))[edges[0]]
+    return net.head(torch.zeros(len(x), 7, dtype=x.dtype).index_add(0, edges[1], y))
+
+
+def forces(net, x):
+    x = x.detach().requires_grad_()
+    energy = net.head(torch.tanh(net.a(x))).sum()
+    return torch.autograd.grad(energy, x, create_graph=True)[0][:, :3]
+
+
+def nearest_code(net, x):
+    y = net.a(x)
+    return net.head(net.b.weight[torch.cdist(y, net.b.weight).argmin(-1)])
+
+
+def low_rank(net, x):
+    return net.head(F.relu(F.linear(x, net.b.weight @ net.a.weight)))
+
+
+@pytest.mark.parametrize(
+    ("function", "a", "b", "width", "expected"),
+    [
+        (mixture, nn.Linear(6, 7), nn.Linear(6, 7), 7, (7,)),
+        (in_place, nn.Linear(6, 4), nn.Linear(6, 3), 7, (4, 3)),
+        (turned_in_place, nn.Linear(6, 7), None, 7, (7,)),
+        (summed_over_edges, nn.Linear(6, 7), None, 7, (7,)),
+        (forces, nn.Linear(6, 5), None, 5, (5, 3)),  # the outputs are summed up
+        (nearest_code, nn.Linear(6, 5), nn.Linear(5, 4), 5, (5,)),
+        (low_rank, nn.Linear(6, 2), nn.Linear(2, 8), 8, (8, 2)),
+    ],
+)
+def test_units_are_followed_through(function, a, b, width, expected):
+    net = Called(function, a=a, b=b, head=nn.Linear(width, 3))
+    result = found(net, torch.randn(4, 6))
+    assert sorted(g.size for g in result.groups) == sorted(expected)
+    assert result.left_out == ()
 
 
 def test_a_view_splits_units_and_a_mismatch_pins_them():
