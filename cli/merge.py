@@ -44,8 +44,10 @@ class Recipe:
             "vector, where a negative one forgets.",
         ),
     ] = None
-    t: Annotated[float, number("--t", metavar="T", help="Of slerp: 0 is the first.")] = 0.5
-    density: Annotated[
+    at: Annotated[
+        float, number(metavar="T", help="Of slerp: the place between the two, 0 the first.")
+    ] = 0.5
+    keep: Annotated[
         float, number(min=0.0, max=1.0, help="Of ties: the share of each task vector kept.")
     ] = 0.2
     scale: Annotated[float, number(help="Of ties: of the merged task vector.")] = 1.0
@@ -184,7 +186,9 @@ def _judge(problem: "Problem", held: "Mapping[str, Any]", by: str) -> "Callable[
 
     def badness(tensors: "Tensors") -> float:
         theta = _point(problem, tensors)
-        found = objective.evaluate(theta, buffers=problem.objective.buffers_at(theta))
+        fresh = problem.objective.buffers_at(theta)
+        own = {n: tensors[n].to(b) for n, b in problem.buffers().items() if n in tensors}
+        found = objective.evaluate(theta, buffers=own if fresh is None else fresh)
         if by not in found:
             raise UserError(f"--by {by}: the task has {', '.join(found)}")
         return float(found[by].mean if by == "loss" else -found[by].mean)
@@ -217,8 +221,8 @@ def _merged(
         shares = [scale / total for scale in scales]
         return merge.average(given, scales), shares, f"weighted mean of {names}"
     if recipe.method == "slerp":
-        words = f"spherical interpolation of {names} at t = {recipe.t:g}"
-        return merge.slerp(given[0], given[1], recipe.t), [1 - recipe.t, recipe.t], words
+        words = f"spherical interpolation of {names} at t = {recipe.at:g}"
+        return merge.slerp(given[0], given[1], recipe.at), [1 - recipe.at, recipe.at], words
     if recipe.method == "greedy-soup":
         state, members = merge.greedy_soup(given, judge)
         shares = [1 / len(members) if i in members else 0.0 for i in range(len(models))]
@@ -226,8 +230,8 @@ def _merged(
         return state, shares, words
     base, *rest = given
     if recipe.method == "ties":
-        state = merge.ties(base, rest, density=recipe.density, scale=recipe.scale)
-        words = f"TIES of {names} on {models[0].name}, density {recipe.density:g}"
+        state = merge.ties(base, rest, density=recipe.keep, scale=recipe.scale)
+        words = f"TIES of {names} on {models[0].name}, density {recipe.keep:g}"
         return state, [nan] * len(models), f"{words}, scale {recipe.scale:g}"
     state = merge.task_arithmetic(base, rest, scales)
     parts = " ".join(f"{s:+g} ({m.name})" for s, m in zip(scales, models[1:], strict=True))
