@@ -19,6 +19,8 @@ NEXT = (
     "landscape line a.pt --direction-to b.pt",
     "landscape plot ckpt.surface.h5 --style 3d -o ckpt.3d.png",
     "landscape hessian ckpt.pt --count 10",
+    "landscape connect a.pt b.pt",
+    "landscape merge a.pt b.pt -o m.pt",
     "landscape gate a.pt --baseline b.pt",
     "landscape show ckpt.surface.h5",
     "landscape check ckpt.pt",

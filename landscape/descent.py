@@ -60,6 +60,10 @@ class Descent:
         if state is not None:
             self._restore(state)
 
+    def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss () and gradient (P,) at `theta` (P,), over the next batch."""
+        return next(self._queue).loss_and_gradient(theta, loss=self._loss)
+
     def step(self, place: Callable[[Tensor], object], *, rate: float) -> tuple[Tensor, Tensor]:
         """Mean loss () over the next batch at a point, and the step (P,) downhill from there.
 
@@ -72,7 +76,7 @@ class Descent:
             The loss, and the step in a vector that the next call writes over.
         """
         place(self._point)
-        loss, gradient = next(self._queue).loss_and_gradient(self._point, loss=self._loss)
+        loss, gradient = self.gradient(self._point)
         pieces = self.objective.space.pieces(gradient).values()
         for part, piece in zip(self._parts, pieces, strict=True):
             part.grad = piece
