@@ -38,6 +38,11 @@ def loss(net, batch):
     return F.cross_entropy(net(x).double(), y, reduction="none")
 
 
+# For batches (x, y), a standard loss may be given by name instead: cross_entropy or nll, with
+# accuracy; binary_cross_entropy_with_logits; mse (mean over outputs), half_squared_error (half
+# their sum), l1, huber:
+# loss = "cross_entropy"
+
 # Optional. Values per example, drawn beside the loss:
 # def metrics(net, batch):
 #     x, y = batch

@@ -1,8 +1,8 @@
 """The user's task: a model, data, and a loss with one value per example.
 
-A task is any Python module or object with three callables, `model`, `data` and `loss`. It
-imports nothing of this package. It is never looked for beside a checkpoint: a downloaded
-folder must not run code.
+A task is any Python module or object with three callables, `model`, `data` and `loss`; a
+standard loss may be given by its name. It imports nothing of this package. It is never looked for
+beside a checkpoint: a downloaded folder must not run code.
 """
 
 import ast
@@ -22,6 +22,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from landscape import losses
 from landscape.errors import UserError
 
 if sys.version_info >= (3, 11):
@@ -96,7 +97,9 @@ def from_object(
     """The task that a module, an instance or a class without arguments describes.
 
     Args:
-        thing: has `model`, `data`, `loss` and perhaps the optional members of `Task`.
+        thing: has `model`, `data`, `loss` and perhaps the optional members of `Task`. A `loss`
+            that is text is one of `losses.LOSSES`; its metrics and weights come along where the
+            task has none, and weights of the task's own count beside those of the loss.
         name: for messages.
         source: the file it comes from.
         settings: keyword arguments such as `{"data.split": "val"}`, bound to the callables.
@@ -105,7 +108,9 @@ def from_object(
         UserError: a member is missing or not callable, or a setting fits none.
     """
     thing = _guarded(thing, "building", name)() if inspect.isclass(thing) else thing
-    missing = [n for n in ("model", "data", "loss") if not callable(getattr(thing, n, None))]
+    by_name = isinstance(getattr(thing, "loss", None), str)
+    needed = ("model", "data", *(() if by_name else ("loss",)))
+    missing = [n for n in needed if not callable(getattr(thing, n, None))]
     if missing:
         raise UserError(
             f"{name} has no callable {missing[0]!r}: a task needs model() -> Module, "
@@ -114,6 +119,8 @@ def from_object(
     members: dict[str, Any] = {
         field: getattr(thing, field) for field in MEMBERS if getattr(thing, field, None) is not None
     }
+    if by_name:
+        members = losses.by_name(members)
     if ("outputs" in members) != ("output_loss" in members):
         raise UserError(
             f"{name} has only one of outputs(net, batch) and output_loss(outputs, batch): give "
