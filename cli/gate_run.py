@@ -40,7 +40,7 @@ def measure(
     how = policy.measure
     setup = replace(
         setup,
-        task=setup.task or policy.task,
+        task=setup.task or (policy.task if setup.text is None else None),
         seed=setup.seed or how.seed,
         dtype=how.dtype if setup.dtype == "float32" else setup.dtype,
         batch_size=setup.batch_size or how.batch_size,

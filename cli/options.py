@@ -79,6 +79,22 @@ class SetUp:
             "table, or ./landscape_task.py.",
         ),
     ] = None
+    text: Annotated[
+        Path | None,
+        _network(
+            metavar="FILE",
+            help="Text for a language model, causal or masked: its folder (of transformers, with "
+            "the tokenizer) and this are a whole task.",
+        ),
+    ] = None
+    window: Annotated[
+        int | None,
+        _network(
+            min=2,
+            metavar="N",
+            help="Tokens of one example of --text; default 128, or what the model takes.",
+        ),
+    ] = None
     set: Annotated[
         list[str],
         _network(

@@ -11,7 +11,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from landscape import batchnorm, checkpoint, probe, space
+from landscape import batchnorm, checkpoint, language, probe, space
 from landscape.batches import Batches, Selection
 from landscape.errors import UserError
 from landscape.objective import Objective
@@ -133,7 +133,7 @@ def load(
     dtype = DTYPES[one_of(setup.dtype, tuple(DTYPES), "--dtype")]
     device = choose_device(setup.device, dtype)
     selection = _selection(setup)
-    task = load_task(find(setup.task), settings=_settings(setup))
+    task = _task(setup, path)
     report("task", task.name)
     loaded = load_network(setup, task, path)
     report("checkpoint", f"{path}, SHA-256 {loaded.config['checkpoint'][:12]}")
@@ -363,6 +363,17 @@ def _selection(setup: SetUp) -> Selection:
             param_hint="--examples",
         )
     return Selection(int(count), setup.seed if kind else None)
+
+
+def _task(setup: SetUp, path: Path) -> Task:
+    """The task that the options name, or that `path` and a text make."""
+    if setup.text is None:
+        if setup.window is not None:
+            raise typer.BadParameter("belongs to --text", param_hint="--window")
+        return load_task(find(setup.task), settings=_settings(setup))
+    if setup.task is not None:
+        raise typer.BadParameter("is a task of its own: leave out --task", param_hint="--text")
+    return language.task(path, setup.text, window=setup.window, settings=_settings(setup))
 
 
 def _settings(setup: SetUp) -> dict[str, Any]:

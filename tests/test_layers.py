@@ -13,6 +13,7 @@ pytest_plugins = ["keyboard"]
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "scipy", "matplotlib", "h5py", "safetensors", "sklearn", "rich"}
+HEAVY |= {"transformers"}
 
 # For each module of the library all of ours that it may import, besides `errors`.
 ARROWS = {
@@ -55,6 +56,8 @@ ARROWS = {
     "modes": "",
     "losses": "device",
     "task": "losses",
+    "language_folder": "checkpoint",
+    "language": "device language_folder losses task",
     "nested": "results",
     "device": "",
     "batches": "device tree",
