@@ -79,12 +79,7 @@ def draw(net: nn.Module, normalisation: str) -> Surface:
     if normalisation == "none":
         plane = [d * (PLAIN_NORM / d.norm()) for d in plane]
     axes = [surface.axis(-1, 1, 25)] * 2
-    steps = surface.evaluate(objective, theta, plane, axes=axes)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
+    return surface.finish(surface.evaluate(objective, theta, plane, axes=axes))
 
 
 def main(folder: Path) -> None:

@@ -4,6 +4,8 @@ The annotation of an array field names its dimensions, its unit and its meaning 
 and the pictures read them from it.
 """
 
+import html
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+MOST_SHOWN = 10  # numbers of a list in a table
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,40 @@ def json_numbers(values: dict[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and not np.isfinite(value) else value
         for key, value in values.items()
     }
+
+
+class Record:
+    """What every result of an analysis has, whatever its fields."""
+
+    def summary(self) -> dict[str, Any]:
+        """What a person wants to know first, in JSON types; non-finite numbers become None."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """The summary as a table, for notebooks."""
+        return _table(self.summary())
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    """HTML of one row for each value that is there, the error of a number behind the number."""
+    errors = {f"{name}_stderr" for name in values}
+    rows = [
+        f"<tr><th>{html.escape(name)}</th><td>{_cell(value)}{_error(name, values)}</td></tr>"
+        for name, value in values.items()
+        if name not in errors and value is not None and value not in ("", [], {})
+    ]
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _error(name: str, values: Mapping[str, Any]) -> str:
+    error = values.get(f"{name}_stderr")
+    return "" if error is None else f" &plusmn; {_cell(error)}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _table(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        shown = ", ".join(map(_cell, value[:MOST_SHOWN]))
+        return shown + (f", ... ({len(value)})" if len(value) > MOST_SHOWN else "")
+    return html.escape(f"{value:.6g}" if isinstance(value, float) else str(value))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Along:
 
 
 @dataclass(frozen=True)
-class Connection:
+class Connection(Record):
     """Loss and metrics along paths from one checkpoint, at t = 0, to another, at t = 1.
 
     Three barriers, each over t from 0 to 1 and with the standard error of differences paired by

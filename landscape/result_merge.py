@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class OfModel:
 
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(Record):
     """Losses and metrics of the inputs of a merge, and of its result, which stands last."""
 
     model: Annotated[tuple[str, ...], Dims("model", "file of the model")]  # (M,)

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Record):
     """Barriers on the straight lines between all checkpoints; symmetric, 0 on the diagonal.
 
     The barrier is the largest loss above the chord between the ends' losses, with the standard

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 RULES = {
     "plain": "|e| <= rho",
@@ -19,7 +19,7 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Sharpness:
+class Sharpness(Record):
     """Rises of the mean loss in balls around a checkpoint, in the definitions of the literature.
 
     NaN where a measure has no value for a norm, or was not computed; inf where the loss is not

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 GAP = 1.5  # ratio of neighbouring eigenvalues that sets outliers apart; a convention of ours
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Record):
     """Eigenvalues of a curvature matrix at a point, its spectral density and its trace.
 
     Eigenvalues are in units of loss per squared weight, from the largest down. `residual` is

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 
 class Status(IntEnum):
@@ -42,7 +42,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Surface:
+class Surface(Record):
     """Loss and metrics over `theta + alpha d1 + beta d2`; a line where `beta` is None."""
 
     alpha: Annotated[Array, Dims("alpha", "multiples of direction 1")]  # (I,)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Tracked:
 
 
 @dataclass(frozen=True)
-class Track:
+class Track(Record):
     """Curvature, loss and metrics along training, in the order of the steps.
 
     Residuals are |A v - lambda v|. What could not be computed at a checkpoint is NaN. Thresholds

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.records import Array, Dims, json_numbers
+from landscape.records import Array, Dims, Record, json_numbers
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Record):
     """What a gate decided, rule by rule.
 
     `difference` is candidate minus baseline (the other way round for a decrease), or the

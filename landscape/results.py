@@ -3,7 +3,7 @@
 Every record says how good it is. One kind a file, all of them here.
 """
 
-from landscape.records import Array, Dims
+from landscape.records import Array, Dims, Record
 from landscape.result_connect import Along, Connection
 from landscape.result_merge import Merge, OfModel
 from landscape.result_pairs import Pairs
@@ -23,6 +23,7 @@ __all__ = [
     "OfModel",
     "Pairs",
     "Quantity",
+    "Record",
     "Result",
     "Sharpness",
     "Spectrum",

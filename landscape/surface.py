@@ -99,6 +99,16 @@ def evaluate(
     return assemble(points, axes, tolerance=tolerance, complete=True)
 
 
+def finish(steps: Generator[Point, None, Surface]) -> Surface:
+    """What `evaluate` returns, for those who do not look at its points on the way."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: Surface = stop.value
+            return result
+
+
 def sample(
     at: Callable[[Coordinates], Estimates],
     axes: Sequence[Array],

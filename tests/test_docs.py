@@ -18,6 +18,7 @@ TEXTS = (
     "docs/gate.md",
     "docs/connect.md",
     "docs/language.md",
+    "docs/notebook.md",
     "cli/demo.py",
 )
 
