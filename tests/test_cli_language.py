@@ -52,6 +52,7 @@ def test_check_says_what_is_evaluated(home, kind):
     assert "does not work" not in result.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matrix", ["hessian", "ggn", "fisher"])
 def test_hessian_and_its_relatives(home, matrix):
     run = ("hessian", "gpt2", *TEXT, "--count", "1", "--matrix", matrix, "--which", "largest")
@@ -69,6 +70,7 @@ def test_a_line_between_two_folders_ends_at_both(home):
     assert loss[-1] == pytest.approx(own_loss(home, "gpt2-2"), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_folders_are_connected_after_their_units_are_matched(home):
     run = ("connect", "gpt2", "gpt2-2", *TEXT, "--method", "line", "--resolution", "5", *QUICK)
     result = home.run(*run)
@@ -77,11 +79,13 @@ def test_folders_are_connected_after_their_units_are_matched(home):
     assert loaded.kind == "connect"
 
 
+@pytest.mark.slow
 def test_sharpness(home):
     result = home.run("sharpness", "bert", *TEXT, "--rho", "0.05", "--steps", "2", *QUICK)
     assert result.code == 0, result.err
 
 
+@pytest.mark.slow
 def test_a_gate_takes_the_text_before_the_task_of_its_policy(home):
     words = (home.folder / "text.txt").read_text(encoding="utf-8")
     home.write("text.txt", 3 * words)
@@ -104,6 +108,7 @@ def test_a_gate_takes_the_text_before_the_task_of_its_policy(home):
     assert store.load(home.folder / "verdict.h5").kind == "verdict"
 
 
+@pytest.mark.slow
 def test_a_merge_of_folders_is_a_checkpoint_beside_them_or_in_a_copy(home):
     result = home.run("merge", "gpt2", "gpt2-2", *TEXT, "-o", "soup.safetensors")
     assert result.code == 0, result.err

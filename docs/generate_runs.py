@@ -1,0 +1,127 @@
+"""Write docs/commands/*.md: every command run on the demo, `python docs/generate_runs.py`.
+
+Each page holds the help of a command, a run of it with what it printed, and its picture. Takes
+about three minutes on two cores; run it when a command prints something else than its page shows.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from PIL import Image
+
+from landscape.cli import app, demo_task
+
+DOCS = Path(__file__).parent
+STEPS = 5  # checkpoints of a training, for track and trajectory
+
+# In this order, for some take what others wrote; the picture that a run leaves, if any.
+RUNS = {
+    "demo": ("landscape demo .", "ckpt.surface.png"),
+    "init": ("landscape init my_task.py --checkpoint ckpt.pt", ""),
+    "check": ("landscape check ckpt.pt", ""),
+    "surface": ("landscape surface a.pt", "a.surface.png"),
+    "line": ("landscape line a.pt --direction-to b.pt", "a.line.png"),
+    "hessian": ("landscape hessian ckpt.pt --count 3 --density", "ckpt.hessian.png"),
+    "track": (
+        "landscape track run/ckpt_0.pt run/ckpt_20.pt run/ckpt_40.pt run/ckpt_60.pt run/ckpt_80.pt "
+        "-o run.track.h5",
+        "run.track.png",
+    ),
+    "sharpness": ("landscape sharpness ckpt.pt --rho 0.05 --examples 512", "ckpt.sharpness.png"),
+    "connect": ("landscape connect a.pt b.pt", "a-b.connect.png"),
+    "merge": ("landscape merge a.pt b.pt -o m.pt", "m.merge.png"),
+    "trajectory": (
+        "landscape trajectory run/ckpt_0.pt run/ckpt_20.pt run/ckpt_40.pt run/ckpt_60.pt "
+        "run/ckpt_80.pt -o run.trajectory.h5",
+        "run.trajectory.png",
+    ),
+    "gate": ("landscape gate a.pt --baseline b.pt --exit-zero", ""),
+    "show": ("landscape show ckpt.surface.h5", ""),
+    "plot": ("landscape plot ckpt.surface.h5 --style 3d -o ckpt.3d.png", "ckpt.3d.png"),
+}
+
+
+def page(name: str, run: str, printed: str, picture: str) -> str:
+    """The page of one command.
+
+    Args:
+        name: of the command.
+        run: the command line.
+        printed: what it printed.
+        picture: path of the picture from the page; empty for none.
+    """
+    group: Any = typer.main.get_command(app)
+    text = re.sub(r"\n*Example: `.*`\s*$", "", group.commands[name].help.strip())
+    parts = [
+        f"# landscape {name}",
+        "<!-- Written by docs/generate_runs.py: do not edit. -->",
+        text,
+        f"```sh\n{run}\n```",
+        f"```text\n{printed}\n```" if printed else "",
+        f"![The picture of this run]({picture})" if picture else "",
+        f"All arguments and options: [command line](../cli.md#landscape-{name}).",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def train(folder: Path) -> None:
+    """Checkpoints of a training of the demo's network, with the state of its optimiser."""
+    torch.manual_seed(3)
+    net, batch = demo_task.model(), demo_task.data()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    folder.mkdir()
+    for step in range(20 * STEPS):
+        if step % 20 == 0:
+            state = {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            torch.save(state, folder / f"ckpt_{step}.pt")
+        optimizer.zero_grad()
+        demo_task.loss(net, batch).mean().backward()
+        optimizer.step()
+
+
+def printed_by(run: str, folder: Path) -> str:
+    """What a command line prints, on a terminal of 88 columns that is none."""
+    program, *arguments = shlex.split(run)
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "88", "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"{run}: {done.stdout}")
+    lines = [line.rstrip() for line in done.stdout.replace("\r", "\n").splitlines()]
+    return textwrap.dedent("\n".join(lines).replace(str(folder), ".")).strip("\n")
+
+
+def main(chosen: list[str]) -> None:
+    """Run the commands `chosen`, or all, in a fresh folder."""
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        train(folder / "run")
+        for name, (run, picture) in RUNS.items():
+            if chosen and name not in {"demo", *chosen}:
+                continue
+            printed = printed_by(run, folder)
+            to = DOCS / "images" / f"run-{name}.png"
+            if picture:  # in few colours, for the size of the repository
+                Image.open(folder / picture).convert("RGB").quantize(128).save(to, optimize=True)
+            target = DOCS / "commands" / f"{name}.md"
+            text = page(name, run, printed, f"../images/{to.name}" if picture else "")
+            target.write_text(text, encoding="utf-8")
+            print(target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
