@@ -145,7 +145,8 @@ class Language:
     def _length(self, asked: int | None) -> int:
         """The window asked for, or `WINDOW`, within what model and tokenizer take."""
         positions = getattr(self._config.get_text_config(), "max_position_embeddings", None)
-        most = min(int(n) for n in (positions, self._tokenizer.model_max_length) if n)
+        stated = (positions, self._tokenizer.model_max_length)
+        most = min(int(n) for n in stated if n is not None and n > 0)
         if asked is not None and asked > most:
             raise UserError(f"--window {asked}: {self._folder} takes at most {most} tokens")
         return asked or min(WINDOW, most)

@@ -245,14 +245,18 @@ def test_a_model_without_its_head_is_refused(folders):
 
 def test_a_causal_model_that_sees_the_future_is_refused(folders):
     net = transformers.BertLMHeadModel(config("bert", is_decoder=True))
-    with torch.no_grad():
-        for weight in net.parameters():
-            weight += 0.3 * torch.randn_like(weight)
     save(folders / "bert", "bert", net=net)
     task = language.task(folders / "bert", folders / "text.txt", window=16)
     task.model(checkpoint=folders / "bert")  # with its mask it is causal
     edit(folders / "bert", is_decoder=False)
     assert "bert is no causal language model: what it says of a token" in refused(folders, "bert")
+
+
+def test_a_bidirectional_model_that_goes_by_causal_is_refused(folders):
+    narrow = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32}
+    net = transformers.XLNetLMHeadModel(transformers.XLNetConfig(vocab_size=300, **narrow))
+    net.save_pretrained(folders / "gpt2")
+    assert "gpt2 is no causal language model" in refused(folders)
 
 
 def test_a_short_text_is_refused(folders):
