@@ -1,7 +1,7 @@
 """Write docs/commands/*.md: every command run on the demo, `python docs/generate_runs.py`.
 
 Each page holds the help of a command, a run of it with what it printed, and its picture. Takes
-about three minutes on two cores; run it when a command prints something else than its page shows.
+about five minutes on two cores; run it when a command prints something else than its page shows.
 """
 
 import os
