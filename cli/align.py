@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape import alignment, symmetry
+from landscape import alignment, repair, symmetry
 from landscape.errors import UserError
 
 from .problem import Problem
@@ -14,9 +14,16 @@ from .problem import Problem
 
 @dataclass(frozen=True)
 class Aligned:
-    """A permuted network: its point (P,), and in a line how it came about."""
+    """A permuted network.
+
+    Attributes:
+        theta: its point (P,).
+        tensors: all of it, by name.
+        about: how it came about, in a line.
+    """
 
     theta: Tensor
+    tensors: Mapping[str, Tensor]
     about: str
 
 
@@ -74,7 +81,27 @@ class Aligner:
             f"straight line, {done.moved} of {done.units} units permuted by {self.method}, which "
             f"brings the ends from {done.distance:.4g} to {done.aligned_distance:.4g}"
         )
-        return Aligned(objective.space.ravel(done.tensors), about)
+        return Aligned(objective.space.ravel(done.tensors), done.tensors, about)
+
+    def repaired(
+        self, a: Tensor, a_buffers: Mapping[str, Tensor], to: Aligned
+    ) -> Callable[[Tensor, float], Tensor]:
+        """What resets the statistics of hidden units at t of the line from `a` to `to`.
+
+        Raises:
+            UserError: the network has BatchNorm, whose statistics are recomputed anyway.
+        """
+        objective, found = self._problem.objective, self._found
+        assert found is not None
+        try:
+            reset = repair.between(objective, found.groups, self._named(a, a_buffers), to.tensors)
+        except ValueError as error:
+            raise UserError(f"--repair: {error}; leave it out") from error
+
+        def point(theta: Tensor, t: float) -> Tensor:
+            return objective.space.ravel(reset(self._named(theta, {}), t))
+
+        return point
 
     def _named(self, theta: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         objective = self._problem.objective

@@ -48,6 +48,8 @@ def connect(
     """
     one_of(paths.method, METHODS, "--method")
     one_of(paths.align, ALIGNMENTS, "--align")
+    if paths.repair and (paths.align == "none" or len(checkpoints) != 2):
+        raise BadParameter("needs two checkpoints and an alignment", param_hint="--repair")
     low, high = number_range(looking.range, "--range")
     if low > 0 or high < 1:
         raise BadParameter("the range must hold 0 and 1", param_hint="--range")
@@ -260,7 +262,12 @@ def _analysis(
         if align is not None and not straight.closed:
             mine, theirs = ends.problem.buffers(), ends.other.buffers
             if (moved := align(a, mine, b, theirs)) is not None:
-                yield from stages[0].explore("aligned", line(a, moved.theta), about=moved.about)
+                way = line(a, moved.theta)
+                yield from stages[0].explore("aligned", way, about=moved.about)
+                if paths.repair:
+                    reset = align.repaired(a, mine, moved)
+                    about = "the aligned line with statistics reset (Jordan et al. 2023)"
+                    yield from stages[0].explore("repaired", way, about=about, reset=reset)
         if paths.method != "line" and not straight.closed:
             settings = _settings(paths, ends.problem.config["seed"])
             facts = {"from": ends.problem.config["tensors"], "to": ends.other.digest}

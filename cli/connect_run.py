@@ -1,7 +1,7 @@
 """The stages of `landscape connect`: straight lines first, then a path found by training."""
 
 import dataclasses
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path as File
 from typing import Any
@@ -85,16 +85,27 @@ class Stages:
         self._own = ends.own()
 
     def explore(
-        self, name: str, route: Path, *, gradients: int = 0, about: str = ""
+        self,
+        name: str,
+        route: Path,
+        *,
+        gradients: int = 0,
+        about: str = "",
+        reset: Callable[[Tensor, float], Tensor] | None = None,
     ) -> Generator[Step, None, None]:
-        """Look at one path, and add it to those found."""
+        """Look at one path, and add it to those found; `reset` changes its points once more."""
         points = dict(self._known.get(name, {}))
         place = torch.empty_like(route.controls[0])
+
+        def theta(t: float) -> Tensor:
+            point = route.at(t, place)
+            return point if reset is None else reset(point, t)
+
         found = connect.Found(name, route, points, None, gradients, about)
         if points:
             self.found.append(found)
         run = connect.profile(
-            lambda t: self.ends.at(route.at(t, place)),
+            lambda t: self.ends.at(theta(t)),
             self.look.axis,
             tolerance=self.look.tolerance,
             max_evaluations=self.look.max_evaluations,
@@ -107,7 +118,7 @@ class Stages:
             values: dict[str, Any] = {n: astuple(e) for n, e in point.estimates.items()}
             record = {"path": name, "at": point.at[0], "values": values}
             yield Step(record, point.done, point.planned, name)
-        barriers = connect.barriers(lambda t: self._losses(route.at(t, place)), points)
+        barriers = connect.barriers(lambda t: self._losses(theta(t)), points)
         self.found[-1] = dataclasses.replace(found, barriers=barriers)
 
     def _losses(self, theta: Tensor) -> PerExample:

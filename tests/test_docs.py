@@ -11,7 +11,14 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[1]
-TEXTS = ("README.md", "CONTRIBUTING.md", "docs/files.md", "docs/gate.md", "docs/connect.md", "cli/demo.py")
+TEXTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/files.md",
+    "docs/gate.md",
+    "docs/connect.md",
+    "cli/demo.py",
+)
 
 
 def commands():
