@@ -77,7 +77,7 @@ class Around:
         """The mean rise at `e` (P,) and the gradient (P,) there; one gradient."""
         self.gradients += 1
         loss, gradient = self.objective.loss_and_gradient(self.theta + e)
-        return float((loss - self.loss).nan_to_num(torch.inf)), gradient
+        return float((loss - self.loss).nan_to_num(torch.inf, torch.inf, -torch.inf)), gradient
 
     def _penalty(self, e: Tensor) -> float:
         if not self.objective.l2:

@@ -238,7 +238,7 @@ def _worst(
     rounding: Rounding | None,
     top: Tensor | None,
 ) -> Found:
-    """The largest rise that ascent finds from the best of the `known` points."""
+    """The largest rise that is found from the best of the `known` points."""
     generator = recipe.generator()
     generator.manual_seed(recipe.seed + 1)  # not the perturbations of the average again
     beside = ball.sample(around.theta, rho, generator)
@@ -250,7 +250,7 @@ def _worst(
             yield ball.sample(around.theta, rho, generator)
 
     best = ascent.worst(
-        around, ball, rho, starts=known, beside=beside, fresh=fresh, steps=recipe.steps
+        around, ball, rho, starts=known, beside=beside, fresh=fresh(), steps=recipe.steps
     )
     return _at("worst", around, ball, rho, best.u, rounding)
 

@@ -1,6 +1,7 @@
 """Rises within a radius: closed forms, invariances, and what must never happen."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -213,7 +214,7 @@ def test_worst_is_never_below_anything_tried_and_never_falls_with_rho_or_steps()
                 assert worst[k] >= tried
         by_steps = [
             mean(found(objective, theta, "worst", norm, 0.2, steps=steps).rises)
-            for steps in (1, 2, 5, 20, 21, 40)
+            for steps in (1, 2, 5, 20, 21, 40, 100, 101)
         ]
         assert (np.diff(by_steps) >= 0).all()
 
@@ -473,8 +474,9 @@ def test_climbing_counts_its_gradients():
     _, objective, theta = bowl()
     around = Around(objective, theta)
     ball = geometry.ball(objective.space, theta, "plain")
-    ascent.climb(around, ball, 0.1, torch.zeros(P, dtype=torch.float64), steps=20)
-    assert (around.gradients, around.forwards) == (20, 1)
+    points = ascent.climb(around, ball, 0.1, torch.zeros(P, dtype=torch.float64))
+    assert len(list(itertools.islice(points, 45))) == 45
+    assert (around.gradients, around.forwards) == (45, 1)
 
 
 def covered(task, plan, truth):
