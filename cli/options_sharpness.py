@@ -64,9 +64,9 @@ class Sharp:
     no_1d: Annotated[
         bool, _ball("--no-1d", metavar="", help="Hold tensors of one dimension still.")
     ] = False
-    steps: Annotated[
-        int, _effort(min=1, metavar="N", help="Gradients of the search of worst.")
-    ] = 100
+    steps: Annotated[int, _effort(min=1, metavar="N", help="Gradients of the search of worst.")] = (
+        100
+    )
     restarts: Annotated[
         int,
         _effort(

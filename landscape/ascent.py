@@ -39,7 +39,7 @@ def step(around: Around, ball: Ball, rho: float, generator: torch.Generator) -> 
     if bool(u.any()):
         return u
     beside = ball.sample(u, rho, generator)
-    slope = ball.stretch(around.slope(ball.stretch(beside))[1])
+    slope = ball.stretch(around.slope(beside, ball.scale)[1])
     u = ball.steepest(slope, rho) if bool(slope.isfinite().all()) else beside
     return u if bool(u.any()) else beside
 
@@ -79,7 +79,7 @@ def worst(
         found = _best(points)
         if found.rise > best.rise:
             # Once more without the graph, so that all are compared by the same kernels.
-            found = Point(found.u, around.rise(ball.stretch(found.u)))
+            found = Point(found.u, around.rise(found.u, ball.scale))
             best = max(best, found, key=_rise)
     return best
 
@@ -199,8 +199,8 @@ def _auto_pgd(
 
 
 def _look(around: Around, ball: Ball, u: Tensor) -> tuple[Point, Tensor | None]:
-    """The rise at u (P,) and the slope (P,) there, None if one of them is not finite; a gradient."""
-    rise, gradient = around.slope(ball.stretch(u))
+    """The rise at u (P,) and its slope (P,), None where either is not finite; one gradient."""
+    rise, gradient = around.slope(u, ball.scale)
     finite = math.isfinite(rise) and bool(gradient.isfinite().all())
     return Point(u, rise), ball.stretch(gradient) if finite else None
 

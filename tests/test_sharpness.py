@@ -324,6 +324,53 @@ def test_per_group_stops_early_without_further_cost():
     assert set(first.metrics) == {"accuracy"}
 
 
+def wide(calls):
+    """202,003 weights and two examples; every call of the loss is noted, with or without a graph."""
+
+    def loss(net, batch):
+        calls.append("gradient" if torch.is_grad_enabled() else "forward")
+        return F.cross_entropy(net(batch), torch.tensor([0, 1]), reduction="none")
+
+    def model():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(400, 500), nn.Tanh(), nn.Linear(500, 3))
+
+    return oracles.as_task(model=model, data=lambda: torch.ones(2, 400), loss=loss)
+
+
+@pytest.mark.parametrize("norm", ["plain", "adaptive"])
+@pytest.mark.parametrize(
+    ("measure", "vectors", "expected"),
+    [
+        ("sam", 3, ["forward", "gradient", "forward"]),  # the gradient and two more
+        ("average", 2, ["forward"] * 21),  # the centre and 20 draws
+    ],
+)
+def test_two_vectors_are_held_beside_a_gradient_and_no_evaluation_is_wasted(
+    measure, vectors, expected, norm
+):
+    calls = []
+    objective = oracles.objective(wide(calls))
+    theta = objective.theta()
+    objective.loss(theta)  # settles whether the loss differentiates inside
+    groups = list(Groups(objective, 2, seed=0))
+    calls.clear()
+    with oracles.Operations() as operations:
+        list(per_group(objective, theta, groups * 2, measure=measure, norm=norm, rho=0.05))
+    assert calls == expected * 2
+    given = 1 + (norm == "adaptive")  # theta, and the scale of the ball
+    assert operations.peak <= (given + vectors + 0.3) * theta.numel() * theta.element_size()
+
+
+def test_the_vectors_of_one_radius_are_free_before_the_next():
+    objective = oracles.objective(wide([]), dtype=torch.float64)
+    theta = objective.theta()
+    objective.loss(theta)
+    with oracles.Operations() as operations:
+        run(objective, theta, Plan(("sam",), ("plain",), (0.01, 0.02, 0.05, 0.1)))
+    assert operations.peak <= (1 + 3 + 0.3) * theta.numel() * theta.element_size()
+
+
 def test_a_model_against_itself_differs_by_exactly_zero():
     task = oracles.zoo(64)["conv"]
     recipe = Recipe(steps=4, draws=4)
@@ -406,10 +453,11 @@ def test_rounding_is_what_a_float64_forward_says():
     around, wide = Around(objective, theta), oracles.objective(task, dtype=torch.float64)
     e = 1e-4 * torch.randn(theta.shape)
     exact = wide.loss(theta.double() + e.double()) - wide.loss(theta.double())
-    measured = Rounding(around).error([(e, around.rises(e))])
-    assert measured == pytest.approx(abs(around.rise(e) - exact), rel=1e-6, abs=1e-12)
-    assert 0 < measured < 1e-6
-    assert math.isnan(Rounding(Around(wide, theta.double())).error([]))
+    measured = Rounding(around).error(e, around.rises(e))
+    assert measured == pytest.approx(around.rise(e) - exact, rel=1e-6, abs=1e-12)
+    assert 0 < abs(measured) < 1e-6
+    in_wide = Around(wide, theta.double())
+    assert math.isnan(Rounding(in_wide).error(e, in_wide.rises(e.double())))
     plan = Plan(("average",), ("plain",), (1e-5,))
     assert sharpness.rounding_visible(objective, theta, plan) > 0.01
     assert sharpness.rounding_visible(wide, theta.double(), plan) is None
