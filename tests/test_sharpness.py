@@ -219,6 +219,28 @@ def test_worst_is_never_below_anything_tried_and_never_falls_with_rho_or_steps()
         assert (np.diff(by_steps) >= 0).all()
 
 
+def test_worst_finds_the_highest_of_six_summits_where_20_gradients_end_on_a_lower():
+    # log sum exp(b_k + c_k w_k): a summit along every axis, the higher the smaller its share of the
+    # gradient at the centre.
+    c = torch.tensor([12.0, 13.0, 14.0, 15.0, 16.0, 17.0], dtype=torch.float64)
+    b = torch.tensor([3.0, 2.5, 2.0, 1.5, 1.0, 0.5], dtype=torch.float64)
+    task = oracles.as_task(
+        model=lambda: oracles.Weights(torch.zeros(6)),
+        data=lambda: torch.zeros(1, 1, dtype=torch.float64),
+        loss=lambda net, batch: torch.logsumexp(b + c * net.w, 0, keepdim=True),
+    )
+    objective = oracles.objective(task, dtype=torch.float64)
+    theta, eye = objective.theta(), torch.eye(6, dtype=torch.float64)
+    summits = [objective.loss(e) - objective.loss(theta) for e in eye]
+    assert sorted(summits) == summits
+    few, many = (
+        mean(found(objective, theta, "worst", "plain", 1.0, steps=steps).rises)
+        for steps in (20, 100)
+    )
+    assert few < 0.95 * max(summits)
+    assert max(summits) <= many < 1.01 * max(summits)
+
+
 def test_worst_comes_near_a_long_projected_ascent():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 3)).double()
