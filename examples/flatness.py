@@ -73,7 +73,7 @@ def train(recipe: str, seed: int, folder: Path) -> dict[str, Path]:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     paths = {when: folder / f"{recipe}_{seed}_{when}.pt" for when in ("like", "end")}
     reached, order = False, []
-    for step in range(STEPS):
+    for _ in range(STEPS):
         if not reached:
             with torch.no_grad():
                 reached = float(Digits.loss(net, (images, labels)).mean()) <= LIKE

@@ -214,7 +214,7 @@ def test_worst_is_never_below_anything_tried_and_never_falls_with_rho_or_steps()
                 assert worst[k] >= tried
         by_steps = [
             mean(found(objective, theta, "worst", norm, 0.2, steps=steps).rises)
-            for steps in (1, 2, 5, 20, 21, 40, 100, 101)
+            for steps in (1, 5, 20, 40, 101)
         ]
         assert (np.diff(by_steps) >= 0).all()
 
@@ -227,7 +227,7 @@ def test_worst_finds_the_highest_of_six_summits_where_20_gradients_end_on_a_lowe
     task = oracles.as_task(
         model=lambda: oracles.Weights(torch.zeros(6)),
         data=lambda: torch.zeros(1, 1, dtype=torch.float64),
-        loss=lambda net, batch: torch.logsumexp(b + c * net.w, 0, keepdim=True),
+        loss=lambda net, _: torch.logsumexp(b + c * net.w, 0, keepdim=True),
     )
     objective = oracles.objective(task, dtype=torch.float64)
     theta, eye = objective.theta(), torch.eye(6, dtype=torch.float64)
