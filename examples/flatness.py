@@ -9,11 +9,13 @@ Trains an MLP on digits from three seeds by SGD on batches of 32, by SAM on the 
 by gradient descent on all examples: momentum 0.9, a learning rate of 0.1 that falls to 0 along a
 cosine (as Foret et al. have it), and 1720 steps each, 40 epochs of the small batches. Sharpness of
 a cross-entropy falls with the loss itself, so every run is measured twice: at the end, and where
-its training loss first reaches 0.01, though there the small batches are still noisy. `landscape
+its training loss first reaches 0.01. The claims are about the end; the second says how much of them
+the lower loss could be, though in the midst of training small batches are noisy. `landscape
 sharpness` gives the largest rise in balls of radius 0.05, plain and adaptive. A claim is reproduced
 where all three seeds say so, by a tenth at least. Under a minute; writes `flatness.png`.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +123,7 @@ def measure(paths: list[Path], folder: Path) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
         cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -149,6 +152,7 @@ def draw(found: dict[str, dict], path: Path) -> None:
 
 def main(folder: Path) -> None:
     """Train, measure, and say what came out."""
+    torch.set_num_threads(1)  # networks this small gain nothing from more
     work = folder.resolve() / "flatness"
     work.mkdir(parents=True, exist_ok=True)
     runs = {(r, seed): train(r, seed, work) for r in NAMES for seed in SEEDS}
@@ -172,10 +176,11 @@ def main(folder: Path) -> None:
                 ratios = [a / b for a, b in rises]
                 values = ", ".join(f"{a:.1e} / {b:.1e} = {a / b:.2f}" for a, b in rises)
                 print(f"    {norm:8s} {values}: {said(ratios)}")
-                held &= norm != "plain" or said(ratios) == "reproduced"
+                held &= (when, norm) != ("end", "plain") or said(ratios) == "reproduced"
     draw(found, folder / "flatness.png")
-    plain = "reproduced" if held else "not reproduced"
-    print(f"verdict: {plain} in the plain norm; picture: {folder / 'flatness.png'}")
+    whole = "reproduced" if held else "not reproduced"
+    print(f"verdict: {whole} at the end in the plain norm, as claimed; the rest as above")
+    print(f"picture: {folder / 'flatness.png'}")
     sys.exit(not held)
 
 
