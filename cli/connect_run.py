@@ -225,7 +225,7 @@ def train(
         )
     best, _, kept = controls.load(files.path, space)
     end = {
-        "flat": "flat: no higher than its ends",
+        "flat": f"flat at {curve.LOOKS} places of it on the training data",
         "diverged": f"diverged, the best is kept, of {kept['steps']} gradients",
         "": f"the best is that of {kept['steps']}",
     }[held["end"]]
