@@ -1,7 +1,7 @@
 """States that a network and torch are in for the time of one call, and not afterwards."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,17 +11,33 @@ from torch.overrides import TorchFunctionMode
 
 
 @contextlib.contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Eval mode in every module; each has its own mode again afterwards."""
-    before = [(module, module.training) for module in net.modules()]
-    if any(training for _, training in before):
-        net.eval()
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Eval mode in all `modules`, a network first; each has its mode and tensors again afterwards.
+
+    Tensors that modules hold as plain attributes are the same objects then: recurrent modules
+    list their weights there, weight normalisation leaves its result there.
+    """
+    training = [module.training for module in modules]
+    attributes = [
+        (module.__dict__, name, list(held) if isinstance(held, list) else held)
+        for module in modules
+        for name, held in module.__dict__.items()
+        if isinstance(held, Tensor) or (isinstance(held, list) and _has_tensor(held))
+    ]
+    if any(training):
+        modules[0].eval()
     try:
         yield
     finally:
-        for module, training in before:
-            if module.training != training:
-                module.training = training
+        for module, mode in zip(modules, training, strict=True):
+            if module.training != mode:
+                module.training = mode
+        for held_by, name, held in attributes:
+            held_by[name] = held
+
+
+def _has_tensor(items: list[Any]) -> bool:
+    return any(isinstance(item, Tensor) for item in items)
 
 
 @contextlib.contextmanager
@@ -56,29 +72,6 @@ def one_forward(net: nn.Module) -> Iterator[None]:
 
     with replaced_forward(net, forward):
         yield
-
-
-@contextlib.contextmanager
-def restoring(net: nn.Module) -> Iterator[None]:
-    """Tensors that modules hold as plain attributes are the same objects again afterwards.
-
-    Recurrent modules list their weights there, weight normalisation leaves its result there.
-    """
-    before = [
-        (module, name, list(held) if isinstance(held, list) else held)
-        for module in net.modules()
-        for name, held in vars(module).items()
-        if isinstance(held, Tensor) or (isinstance(held, list) and _has_tensor(held))
-    ]
-    try:
-        yield
-    finally:
-        for module, name, held in before:
-            module.__dict__[name] = held
-
-
-def _has_tensor(items: list[Any]) -> bool:
-    return any(isinstance(item, Tensor) for item in items)
 
 
 @contextlib.contextmanager
