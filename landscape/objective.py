@@ -4,7 +4,7 @@ import copy
 import functools
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -70,6 +70,11 @@ class Objective:
     def task(self) -> Task:
         """What is evaluated."""
         return self.evaluation.task
+
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """The network's, itself first."""
+        return self.evaluation.modules
 
     def theta(self) -> Tensor:
         """The point (P,) at which the network stands: its checkpoint."""
@@ -194,7 +199,7 @@ class Objective:
         out = torch.zeros_like(theta)
         views = self.space.unravel(out)
         sums = torch.zeros(2, dtype=accumulator(theta.device), device=theta.device)
-        tensors = self._leaves(theta)
+        tensors = self.leaves(theta)
         leaves = {n: tensors[n] for n in views if n not in self.space.buffers}
 
         def work() -> None:
@@ -209,14 +214,24 @@ class Objective:
             total, weight = examples.total.detach().sum(), examples.weight.sum()
             sums.add_(torch.stack([total, weight]).to(sums))
 
-        with evaluating(self.evaluation.modules), torch.enable_grad():
+        with evaluating(self.modules), torch.enable_grad():
             self.evaluation.within(tensors, work)
         return out, sums
 
-    def at(self, theta: Tensor, work: Callable[[], None]) -> None:
-        """Do `work` with the network at `theta` (P,), as `accumulate` evaluates it."""
-        with evaluating(self.evaluation.modules), torch.enable_grad():
-            self.evaluation.within(self._leaves(theta), work)
+    def at(self, tensors: Tensors, work: Callable[[], None]) -> None:
+        """Do `work` with `tensors` in the network, as `accumulate` evaluates it."""
+        with evaluating(self.modules), torch.enable_grad():
+            self.evaluation.within(tensors, work)
+
+    def leaves(self, theta: Tensor) -> dict[str, Tensor]:
+        """The tensors of the network at `theta` (P,), by name.
+
+        Parameters that move are leaves of a graph, without that of theta.
+        """
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(theta).items()}
+        for name in set(self.space.names) - self.space.buffers:
+            tensors[name].requires_grad_()
+        return tensors
 
     def penalised(self, derivative: Tensor, of_penalty: Tensor) -> Tensor:
         """`derivative` (P,) with that of the penalty added, which is l2 times `of_penalty`."""
@@ -270,7 +285,7 @@ class Objective:
         it does is found out once. Inference mode would be no faster, and what a network caches
         in it (rotary embeddings) could not be differentiated later.
         """
-        with evaluating(self.evaluation.modules):
+        with evaluating(self.modules):
             if self._grad_inside:
                 with torch.enable_grad():
                     return self.evaluation.within(tensors, work)
@@ -301,13 +316,6 @@ class Objective:
             if name.endswith("running_var"):  # extrapolated below zero it means nothing
                 moving[name] = moving[name].clamp_min(0.0)
         return {**self.constants(), **moving}
-
-    def _leaves(self, theta: Tensor) -> dict[str, Tensor]:
-        """`_tensors` without the graph of theta; those that are no buffers begin a new one."""
-        tensors = {name: tensor.detach() for name, tensor in self._tensors(theta).items()}
-        for name in set(self.space.names) - self.space.buffers:
-            tensors[name].requires_grad_()
-        return tensors
 
     def penalty(self, theta: Tensor) -> float | Tensor:
         """What l2 adds to the loss at `theta` (P,)."""
