@@ -94,7 +94,8 @@ class Product(abc.ABC):
         Args:
             objective: the mean loss.
             theta: (P,) the point.
-            memory: bytes for kept graphs; 0 keeps none, None a quarter of what is free.
+            memory: bytes for kept graphs; 0 keeps none, None a quarter of what is free, and in
+                any case the graph of a single batch.
             loss: another way to compute the task's loss.
 
         Raises:
@@ -147,7 +148,8 @@ class Product(abc.ABC):
     def _build(self, pieces: Tensors) -> Tensor:
         """The first product, which keeps what graphs there is room for."""
         graphs: dict[int, list[Linear]] = {}
-        # One graph takes no more kept than rebuilt: nothing to measure, where it is left to us.
+        # Its product holds 1.3 times what one with a rebuilt graph does (a ResNet-20, a GPT), and
+        # takes 0.7 of the time: not worth a pass to measure it, which takes a gradient.
         single = (
             self._memory is None and len(list(itertools.islice(self.objective.batches, 2))) == 1
         )
