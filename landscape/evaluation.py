@@ -105,7 +105,8 @@ class Evaluation:
             UserError: the task returns something unusable, or memory runs out on examples that
                 belong together.
         """
-        size, step = tree.size(batch), self.micro_batch
+        step = self.micro_batch
+        size = None if step is None else tree.size(batch)
         if step is not None and size is not None and size > step and tree.can_be_cut(batch):
             for start in range(0, size, step):
                 cut = slice(start, start + step)
