@@ -68,7 +68,7 @@ class GaussNewton(Product):
     def _build(self, pieces: Tensors) -> Tensor:
         out = super()._build(pieces)
         if self.objective.task.outputs is not None:
-            with twice_differentiable(self.objective.modules):
+            with twice_differentiable(self.objective.evaluation.modules):
                 _, sums = self.objective.accumulate(self.theta, lambda *_: {})
             gap = float((self._total - sums[0]) / sums[0].abs().clamp_min(1e-300))
             if abs(gap) > AGREEMENT:

@@ -4,7 +4,7 @@ import copy
 import functools
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -70,11 +70,6 @@ class Objective:
     def task(self) -> Task:
         """What is evaluated."""
         return self.evaluation.task
-
-    @property
-    def modules(self) -> Sequence[nn.Module]:
-        """The network's, itself first."""
-        return self.evaluation.modules
 
     def theta(self) -> Tensor:
         """The point (P,) at which the network stands: its checkpoint."""
@@ -214,13 +209,13 @@ class Objective:
             total, weight = examples.total.detach().sum(), examples.weight.sum()
             sums.add_(torch.stack([total, weight]).to(sums))
 
-        with evaluating(self.modules), torch.enable_grad():
+        with evaluating(self.evaluation.modules), torch.enable_grad():
             self.evaluation.within(tensors, work)
         return out, sums
 
     def at(self, tensors: Tensors, work: Callable[[], None]) -> None:
         """Do `work` with `tensors` in the network, as `accumulate` evaluates it."""
-        with evaluating(self.modules), torch.enable_grad():
+        with evaluating(self.evaluation.modules), torch.enable_grad():
             self.evaluation.within(tensors, work)
 
     def leaves(self, theta: Tensor) -> dict[str, Tensor]:
@@ -285,7 +280,7 @@ class Objective:
         it does is found out once. Inference mode would be no faster, and what a network caches
         in it (rotary embeddings) could not be differentiated later.
         """
-        with evaluating(self.modules):
+        with evaluating(self.evaluation.modules):
             if self._grad_inside:
                 with torch.enable_grad():
                     return self.evaluation.within(tensors, work)

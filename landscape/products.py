@@ -8,17 +8,17 @@ import abc
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape import tree
 from landscape.device import free_memory
 from landscape.errors import UserError
 from landscape.estimate import PerExample
-from landscape.evaluation import Loss
+from landscape.evaluation import Evaluation, Loss
 from landscape.modes import twice_differentiable
 from landscape.second_order import explanation, refuse_once_differentiable
 from landscape.space import WeightSpace
@@ -36,6 +36,7 @@ class Risk(Protocol):
 
     space: WeightSpace
     batches: Iterable[Any]
+    evaluation: Evaluation
 
     @property
     def task(self) -> Task:
@@ -43,10 +44,6 @@ class Risk(Protocol):
 
     def losses(self, theta: Tensor) -> PerExample:
         """Totals and weights (N,) of the examples at a point (P,)."""
-
-    @property
-    def modules(self) -> Sequence[nn.Module]:
-        """The network's, itself first."""
 
     def leaves(self, theta: Tensor) -> dict[str, Tensor]:
         """All tensors of the network at a point (P,); those that move begin a graph."""
@@ -148,11 +145,7 @@ class Product(abc.ABC):
     def _build(self, pieces: Tensors) -> Tensor:
         """The first product, which keeps what graphs there is room for."""
         graphs: dict[int, list[Linear]] = {}
-        # Its product holds 1.3 times what one with a rebuilt graph does (a ResNet-20, a GPT), and
-        # takes 0.7 of the time: not worth a pass to measure it, which takes a gradient.
-        single = (
-            self._memory is None and len(list(itertools.islice(self.objective.batches, 2))) == 1
-        )
+        single = self._memory is None and self._is_single()
         bytes_each = 0.0 if single else self._bytes_per_example()
         room, full, batches = self._room(), False, 0
 
@@ -177,6 +170,15 @@ class Product(abc.ABC):
         self._complete = len(graphs) == batches
         return out
 
+    def _is_single(self) -> bool:
+        """Whether there is one batch, whose graph is kept without a pass to measure it.
+
+        The first product holds 1.3 times what one with a rebuilt graph does (a ResNet-20, a GPT),
+        and the pass would take a gradient.
+        """
+        batches = itertools.islice(self.objective.batches, 2)
+        return self.objective.evaluation.micro_batch is None and len(list(batches)) == 1
+
     def _room(self) -> float:
         return free_memory(self.theta.device) // 4 if self._memory is None else self._memory
 
@@ -190,7 +192,7 @@ class Product(abc.ABC):
                     views[name].add_(piece)
 
         # The network stands at the point, for parts of it that activation checkpointing redoes.
-        with twice_differentiable(self.objective.modules):
+        with twice_differentiable(self.objective.evaluation.modules):
             self.objective.at(self._tensors, work)
 
     @functools.cached_property
@@ -231,7 +233,7 @@ class Product(abc.ABC):
 
     def _summed(self, part: Part, *, first: int = 0, last: int | None = None) -> Sums:
         try:
-            with twice_differentiable(self.objective.modules):
+            with twice_differentiable(self.objective.evaluation.modules):
                 return self.objective.accumulate(
                     self.theta, part, first=first, last=last, loss=self._loss
                 )

@@ -74,6 +74,17 @@ def test_memory_for_less_than_one_graph_keeps_none(kind):
     assert little.kept == 0
 
 
+@pytest.mark.parametrize("kind", MATRICES)
+def test_the_graph_of_a_single_batch_is_kept_without_a_pass_to_measure_it(kind, monkeypatch):
+    f = objective(classifier(20), dtype=DOUBLE)
+    cut = objective(classifier(20), dtype=DOUBLE, batch_size=5)
+    product, expected = f.matrix(kind, f.theta()), cut.matrix(kind, cut.theta())
+    monkeypatch.setattr(product, "_bytes_per_example", lambda: pytest.fail("measured"))
+    for v in directions(2, f.space.size):
+        torch.testing.assert_close(product(v), expected(v), rtol=1e-12, atol=1e-14)
+    assert product.kept == 1
+
+
 class Then(torch.autograd.Function):
     """The identity; `act` is done to what its second derivative hands on."""
 
