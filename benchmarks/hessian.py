@@ -3,10 +3,9 @@
 What a product costs and holds in memory, on an MLP, a ResNet-20 and a GPT; one, five and ten
 eigenvalues of MLPs against other tools, each with the loosest tolerance that achieves an error of
 1e-3, and ours with its default too; and shortcuts that were tried.
-Seconds are those of all cores (CPU time), medians of interleaved runs. Read the ratios; five
-minutes on two cores:
+Seconds are those of all cores (CPU time), medians of interleaved runs. Read the ratios; ten
+minutes on two cores (README.md says what to install):
 
-    pip install torch==2.13.0 '.[bench]'
     python benchmarks/hessian.py
 """
 

@@ -3,9 +3,8 @@
 For the demo's network and for an MLP on digits: evaluations, seconds, cells per second and the
 error against every cell evaluated. All of them run with the settings of the process that the
 command line makes. Seconds are those of all cores (CPU time), medians of turns. Ratios are what
-counts; five minutes on two cores:
+counts; five minutes on two cores (README.md says what to install):
 
-    pip install torch==2.13.0 '.[bench]'
     python benchmarks/surface.py
 """
 
