@@ -246,7 +246,8 @@ Memory = Annotated[
     str | None,
     _curvature(
         metavar="BYTES",
-        help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free.",
+        help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free, or the "
+        "graph of a single batch.",
     ),
 ]
 Force = Annotated[
