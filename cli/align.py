@@ -1,7 +1,7 @@
 """The second of two networks with its units permuted to match the first."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ class Aligner:
         objective = self._problem.objective
         try:
             if self._found is None:
-                self._found = symmetry.find(objective, self._problem.theta)
+                self._found = self._movable()
             done = alignment.align(
                 objective,
                 self._found,
@@ -73,9 +73,6 @@ class Aligner:
             self._note(note)
         if not done.units:
             self._note("no alignment: no unit of the network can be permuted")
-            return None
-        if frozen := self._moved_constants(done.tensors, self._named(b, b_buffers)):
-            self._note(f"no alignment: it would permute '{frozen}', which is frozen")
             return None
         about = (
             f"straight line, {done.moved} of {done.units} units permuted by {self.method}, which "
@@ -107,13 +104,18 @@ class Aligner:
         objective = self._problem.objective
         return {**objective.constants(), **buffers, **objective.space.unravel(theta)}
 
-    def _moved_constants(
-        self, tensors: Mapping[str, Tensor], before: Mapping[str, Tensor]
-    ) -> str | None:
-        """A frozen parameter that the permutation would change, if there is one."""
+    def _movable(self) -> symmetry.Symmetry:
+        """What can be permuted without changing a tensor that is frozen."""
         objective = self._problem.objective
-        frozen = {n for n, p in objective.net.named_parameters() if n not in objective.space.names}
-        return next((n for n in frozen if not torch.equal(tensors[n], before[n])), None)
+        found = symmetry.find(objective, self._problem.theta)
+        moving = set(objective.space.names)
+        frozen = {n for n, _ in objective.net.named_parameters() if n not in moving}
+        still = [g for g in found.groups if frozen & set(g.tensors)]
+        for group in still:
+            name = next(n for n in group.tensors if n in frozen)
+            self._note(f"the {group.size} units of '{name}' keep their order: it is frozen")
+        groups = tuple(g for g in found.groups if g not in still)
+        return replace(found, groups=groups)
 
     def _note(self, text: str) -> None:
         if text not in self._told:

@@ -181,6 +181,24 @@ def test_several_checkpoints_give_all_their_barriers(terminal):
     assert summary["path"][1] == "c.pt"  # it lies between the others
 
 
+def test_units_of_a_frozen_layer_keep_their_order(terminal):
+    text = (terminal.folder / "landscape_task.py").read_text(encoding="utf-8")
+    terminal.write(
+        "frozen.py",
+        text + "\n\nfree = model\n\n\ndef model():\n    net = free()\n"
+        "    net[1].requires_grad_(False)\n    return net\n",
+    )
+    weights = terminal.network().state_dict()
+    torch.save(weights, terminal.folder / "a.pt")
+    weights["4.weight"] = weights["4.weight"].flip(1)
+    torch.save(weights, terminal.folder / "b.pt")
+    run = ("connect", "a.pt", "b.pt", "--method", "line", "--no-plot", "--task", "frozen.py")
+    done = terminal.run(*run)
+    assert done.code == 0, done.err
+    assert "units of '1.weight' keep their order: it is frozen" in done.err
+    assert load(terminal).path == ("line",)
+
+
 def test_statistics_are_reset_on_request(terminal):
     plain = terminal.task("plain.py", ("nn.BatchNorm1d(width)", "nn.Identity()"))
     for name, seed in zip("ab", (0, 1), strict=True):
