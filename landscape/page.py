@@ -47,9 +47,10 @@ def page(entries: Sequence[Entry], left_out: Mapping[str, str], *, title: str) -
         title: of the page.
     """
     encoded = [encode(entry.result) for entry in entries]
+    tool = version("landscape-toolkit")
     data = {
         "landscape_page": 1,
-        "version": version("landscape-toolkit"),
+        "version": tool,
         "title": title,
         "results": [
             {
@@ -71,10 +72,10 @@ def page(entries: Sequence[Entry], left_out: Mapping[str, str], *, title: str) -
         _article(number, entry, thinned)
         for number, (entry, (_, thinned)) in enumerate(zip(entries, encoded, strict=True))
     ]
-    return Template(_part("page.html")).substitute(
+    text = Template(_part("page.html")).substitute(
         mark=MARK,
         title=html.escape(title),
-        version=html.escape(data["version"]),
+        version=html.escape(tool),
         digest=digest,
         style=_part("page.css"),
         count=f"{len(entries)} result{'s' * (len(entries) != 1)}",
@@ -84,6 +85,7 @@ def page(entries: Sequence[Entry], left_out: Mapping[str, str], *, title: str) -
         data=_json(data),
         script=script,
     )
+    return text.encode("utf-8", "replace").decode()  # a name may hold half a surrogate pair
 
 
 def _part(name: str) -> str:
@@ -92,8 +94,7 @@ def _part(name: str) -> str:
 
 def _json(data: Any) -> str:
     """JSON that no parser of HTML takes for the end of its element, or for a comment."""
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _row(number: int, entry: Entry) -> str:
@@ -147,7 +148,7 @@ def _words(lines: Sequence[str]) -> str:
     """Facts under their names; several columns of a line become columns of the page."""
     parts, last = [], None
     for line in lines:
-        name, _, fact = line.partition(": ")
+        name, _, fact = line.replace(" +- ", " \N{PLUS-MINUS SIGN} ").partition(": ")
         cells = [html.escape(cell) for cell in re.split(r" {2,}", fact.strip())]
         fact = cells[0] if len(cells) == 1 else "".join(f"<span>{cell}</span>" for cell in cells)
         shown = html.escape(name) if name != last else ""

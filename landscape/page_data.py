@@ -41,10 +41,10 @@ def encode(result: Result) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
 
 def _dims(kind: type[Any]) -> dict[str, Dims]:
     """The dimensions of every field that has some."""
-    found = {}
+    found: dict[str, Dims] = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
-        found.update({name: note for note in notes if isinstance(note, Dims)})
+        found.update((name, note) for note in notes if isinstance(note, Dims))
     return found
 
 
@@ -62,9 +62,7 @@ def _arrays(record: Any, absent: set[str]) -> typing.Iterator[tuple[str, list[st
                     yield from _arrays(inner, absent)
 
 
-def _record(
-    record: Any, absent: set[str], kept: Mapping[str, NDArray[np.int64]]
-) -> dict[str, Any]:
+def _record(record: Any, absent: set[str], kept: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
     dims = _dims(type(record))
     values: dict[str, Any] = {}
     for entry in fields(record):

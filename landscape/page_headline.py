@@ -39,7 +39,7 @@ def headline(result: Result) -> tuple[str, str]:
 
 
 def _with_error(value: float, stderr: float) -> str:
-    error = f" \N{PLUS-MINUS SIGN} {stderr:.2g}" if np.isfinite(stderr) else ""
+    error = f" \N{PLUS-MINUS SIGN} {stderr:.2g}" if np.isfinite(stderr) and stderr else ""
     return f"{value:.4g}{error}"
 
 
@@ -93,7 +93,7 @@ def _track(result: Track) -> tuple[str, str]:
     if known.size:
         parts.append(f"largest eigenvalue {known[0]:.3g} to {known[-1]:.3g}")
     if np.isfinite(ratio := result.settled_ratio()):
-        parts.append(f"{ratio:.2g} of the edge of stability at the end")
+        parts.append(f"{ratio:.2g} times the edge of stability at the end")
     state = "converged" if result.converged else "not all converged"
     return "; ".join(parts), f"{result.step.size} checkpoints, {state}"
 
@@ -137,7 +137,11 @@ def _pairs(result: Pairs) -> tuple[str, str]:
     known = known[np.isfinite(known)]
     found = "no barrier known yet"
     if known.size:
-        found = f"barriers between {len(barrier)} networks: {known.min():.3g} to {known.max():.3g}"
+        how = "straight" if result.aligned_barrier is None else "aligned"
+        found = (
+            f"{how} barriers between {len(barrier)} networks: "
+            f"{known.min():.3g} to {known.max():.3g}"
+        )
     return found, f"paired standard errors; {result.evaluations} evaluations"
 
 

@@ -80,7 +80,11 @@ function logTicks(low, high, count) {
 
 // Tick values with as many digits as tell each from the next.
 function tickTexts(ticks, kind) {
-  if (kind !== "linear" || ticks.length < 2) return ticks.map((tick) => text(tick, 3));
+  if (kind !== "linear" || ticks.length < 2) {
+    const sizes = ticks.map(Math.abs).filter((size) => size > 0);
+    const far = sizes.some((size) => size < 1e-4 || size >= 1e5); // then small and large ones look alike
+    return ticks.map((tick) => text(tick, 3, far ? [-2, 4] : undefined));
+  }
   const most = Math.max(...ticks.map(Math.abs)), step = Math.abs(ticks[1] - ticks[0]);
   const digits = clamp(Math.ceil(Math.log10(most / step) + 1.5), 2, 12);
   return ticks.map((tick) => text(Math.abs(tick) < 1e-9 * step ? 0 : tick, digits));

@@ -24,14 +24,14 @@ function numbers(values) {
 const MINUS = "\u2212";
 const RAISED = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079";
 
-// The value at so many digits, as a person writes it.
-function text(value, digits = 4) {
+// The value at so many digits, as a person writes it; with a power of ten outside `plain` ones.
+function text(value, digits = 4, plain = [-4, Math.max(5, digits)]) {
   if (Number.isNaN(value)) return "not known";
   if (!Number.isFinite(value)) return value > 0 ? "infinite" : `${MINUS}infinite`;
   if (value === 0) return "0";
   const [mantissa, power] = value.toExponential(digits - 1).split("e");
   const exponent = Number(power);
-  if (exponent >= -4 && exponent < Math.max(5, digits)) {
+  if (exponent >= plain[0] && exponent < plain[1]) {
     return String(Number(value.toPrecision(digits))).replace("-", MINUS);
   }
   const raised = [...String(Math.abs(exponent))].map((d) => RAISED[d]).join("");
@@ -99,27 +99,40 @@ function hideTip() {
   tip.hidden = true;
 }
 
-// Calls `paint(width)` now, and when the width of the element changes.
+// Calls `paint(width)` when the element comes near to what is seen, when its width changes, and
+// when it is told to; until then `height` pixels are kept for it.
 const painters = new Set();
-const watcher = new ResizeObserver((entries) => {
+const resized = new ResizeObserver((entries) => {
   for (const { target } of entries) target.repaint();
 });
+const approached = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    target.near = isIntersecting;
+    target.repaint();
+  }
+}, { rootMargin: "600px" });
 
-function responsive(element, paint) {
-  let last = 0;
+function responsive(element, height, paint) {
+  let painted = 0;
+  element.style.minHeight = `${height}px`;
   element.repaint = (always = false) => {
     const width = Math.round(element.clientWidth);
-    if (width > 0 && (always || width !== last)) {
-      last = width;
-      paint(width);
-    }
+    if (always) painted = 0;
+    if (!element.near || width === 0 || width === painted) return;
+    painted = width;
+    element.style.minHeight = "";
+    paint(width);
   };
   painters.add(element);
-  watcher.observe(element);
+  resized.observe(element);
+  approached.observe(element);
 }
 
-function repaintAll() {
-  for (const element of painters) element.repaint(true);
+function repaintAll(everywhere = false) {
+  for (const element of painters) {
+    element.near ||= everywhere;
+    element.repaint(true);
+  }
 }
 
 function ink(name) {

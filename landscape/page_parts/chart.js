@@ -9,8 +9,7 @@ function chart(host, spec) {
   });
   const state = { log: spec.y.log ?? false, at: null };
   const controls = make("div", { class: "controls" });
-  if (spec.y.canLog) figure.append(controls);
-  figure.append(legend(spec), plot);
+  figure.append(make("div", { class: "head" }, legend(spec), spec.y.canLog ? controls : null), plot);
   host.append(figure);
   const places = [...new Set(spec.series.flatMap((s) => (s.silent ? [] : s.x)))].filter(Number.isFinite).sort((a, b) => a - b);
   let x, y, cursor;
@@ -48,7 +47,7 @@ function chart(host, spec) {
   // The cursor at its place, and what every series says there.
   function point() {
     cursor.replaceChildren();
-    if (state.at === null) return hideTip();
+    if (state.at === null) return;
     const here = places[state.at], lines = [spec.x.say ? spec.x.say(here) : `${spec.x.short ?? spec.x.label} ${text(here, 5)}`];
     cursor.append(line(x.at(here), y.start, x.at(here), y.end, "zero"));
     let top = y.start;
@@ -66,6 +65,7 @@ function chart(host, spec) {
 
   function move(index) {
     state.at = index === null ? null : clamp(index, 0, places.length - 1);
+    if (index === null) hideTip();
     point();
   }
 
@@ -95,7 +95,7 @@ function chart(host, spec) {
     }));
   }
   if (spec.y.canLog) control();
-  responsive(plot, paint);
+  responsive(plot, spec.height ?? 300, paint);
 }
 
 function xBounds(spec, places) {

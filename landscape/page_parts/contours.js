@@ -75,6 +75,8 @@ function axisAt(axis, cells) {
 function paintField(canvas, surface, heights, share, table, x, y) {
   const context = canvas.getContext("2d"), { width, height } = canvas;
   const image = context.createImageData(width, height), columns = surface.beta.length;
+  const pixels = new Uint32Array(image.data.buffer), packed = table.map(([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0);
+  const first = share(0), slope = share(1) - first; // shares rise evenly with the height
   const scale = width / (x.end - x.start);
   const across = Array.from({ length: width }, (_, p) => cellOf(surface.alpha, x.under(x.start + (p + 0.5) / scale)));
   for (let row = 0; row < height; row++) {
@@ -88,8 +90,8 @@ function paintField(canvas, surface, heights, share, table, x, y) {
       const value = (1 - u) * ((1 - v) * heights[at] + v * heights[at + 1]) +
         u * ((1 - v) * heights[at + columns] + v * heights[at + columns + 1]);
       if (!Number.isFinite(value)) continue;
-      const [r, g, b] = table[Math.round(255 * clamp(share(value), 0, 1))];
-      image.data.set([r, g, b, 255], 4 * (row * width + p));
+      const place = 255 * (first + slope * value) + 0.5;
+      pixels[row * width + p] = packed[place <= 0 ? 0 : place >= 255 ? 255 : place | 0];
     }
   }
   context.putImageData(image, 0, 0);

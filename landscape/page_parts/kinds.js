@@ -16,6 +16,20 @@ const wide = (values, ratio = 30) => {
   const [low, high] = extent(values);
   return positive(values) && high > ratio * low;
 };
+const spread = (values) => wide(values, 3); // enough for a logarithm to show something
+
+// Values at `places` by straight lines between those known at rising `x`.
+function between(places, x, values) {
+  const known = [...x.keys()].filter((i) => Number.isFinite(values[i]));
+  if (known.length < 2) return places.map(() => NaN);
+  const axis = known.map((i) => x[i]);
+  return places.map((place) => {
+    const at = clamp(cellOf(axis, place), 0, axis.length - 1), below = Math.min(Math.floor(at), axis.length - 2);
+    const [a, b] = [values[known[below]], values[known[below + 1]]];
+    return a + (at - below) * (b - a);
+  });
+}
+
 const lossLabel = (name) => (name === "loss" ? "loss (mean per example)" : name);
 
 function lineView(host, entry, shared) {
@@ -25,9 +39,13 @@ function lineView(host, entry, shared) {
     .filter((end) => end.at >= alpha[0] && end.at <= alpha.at(-1));
   Object.entries(record.quantities).forEach(([name, q], n) => {
     const grid = numbers(q.grid), [value, stderr] = [numbers(q.point), numbers(q.point_stderr)].map((v) => order.map((i) => v[i]));
+    const log = q.log && positive(grid);
     const series = [
-      { name: `${name} on the grid`, key: "interpolated", ink: n, x: alpha, y: grid, line: true },
-      banded(sorted, value, stderr, { name: "evaluated", key: "evaluated, 1.96 standard errors", ink: n, dots: 2.2, band: true }),
+      // On a log axis it is the relative error that is smooth between the points.
+      banded(alpha, grid, between(alpha, sorted, log ? stderr.map((e, i) => e / value[i]) : stderr).map((e, i) => (log ? e * grid[i] : e)), {
+        name: `${name} on the grid`, key: "interpolated, 1.96 standard errors", ink: n, line: true, band: true, say: (i) => text(grid[i], 6),
+      }),
+      banded(sorted, value, stderr, { name: "evaluated", key: "evaluated", ink: n, dots: 2.4 }),
     ];
     if (name === "loss" && record.marker_loss.length) series.push({
       name: "checkpoint by itself", key: "checkpoint evaluated by itself", ink: 1, x: numbers(record.marker_alpha), y: numbers(record.marker_loss), dots: 3.5, square: true,
@@ -36,7 +54,7 @@ function lineView(host, entry, shared) {
     chart(host, {
       label: `${name} along ${record.alpha_label}`, height: n ? 190 : 320, ends: n ? null : ends,
       x: { label: `${record.alpha_label}, \u03b1`, short: "\u03b1", low: alpha[0], high: alpha.at(-1) },
-      y: { label: lossLabel(name), canLog: positive(grid), log: q.log && positive(grid), ...limits },
+      y: { label: lossLabel(name), canLog: spread(grid), log, ...limits },
       series, rules: ends.map((end) => ({ axis: "x", at: end.at })),
     });
   });
@@ -61,7 +79,7 @@ function spectrumView(host, entry) {
   chart(panels, {
     label: "Eigenvalues by rank; bars are residuals, hollow is not converged", height: 320,
     x: { label: "rank, from its end inwards", short: "rank", low: 1, high: Math.max(1, ...rank), pad: 0.5, ticks: evenTicks(1, Math.max(2, ...rank), 8).filter(Number.isInteger) },
-    y: { label: "eigenvalue (loss per squared weight)", canLog: positive(value) },
+    y: { label: "eigenvalue (loss per squared weight)", canLog: spread(value) },
     series, rules: [{ axis: "y", at: 0 }],
   });
   if (r.density) densityChart(panels, r, value);
@@ -110,7 +128,7 @@ function trackView(host, entry) {
       line: true, bars: true, dots: 3, open: converged.map((c) => !c), say: (i) => `${text(values[i], 6)}, residual ${text(bars[i], 2)}`,
     }];
     if (edge.some(Number.isFinite)) series.push({ name: "edge of stability", key: `edge of stability: ${r.formula}`, ink: 1, x: step, y: edge, line: true, dash: true });
-    chart(host, { label, height: 290, x, y: { label, canLog: positive([...values, ...edge]), log: wide([...values, ...edge], 40) }, series });
+    chart(host, { label, height: 290, x, y: { label, canLog: spread([...values, ...edge]), log: wide([...values, ...edge], 40) }, series });
   };
   top(lambda, residual, r.lambda_max_converged, r.threshold, "largest eigenvalue");
   if (r.preconditioned_lambda_max) {
@@ -121,7 +139,7 @@ function trackView(host, entry) {
   const panels = make("div", { class: "figures" });
   host.append(panels);
   more.filter(([, value]) => value.some(Number.isFinite)).forEach(([name, value, stderr], n) => chart(panels, {
-    label: name, height: 220, x, y: { label: lossLabel(name), canLog: positive(value), log: name.startsWith("loss") && wide(value) },
+    label: name, height: 220, x, y: { label: lossLabel(name), canLog: spread(value), log: name.startsWith("loss") && wide(value) },
     series: [banded(step, value, stderr, { name, ink: n + 2, line: true, band: true, dots: 2.4 })],
   }));
 }
@@ -145,7 +163,7 @@ function sharpnessView(host, entry) {
       if (quadratic.some(Number.isFinite)) series.push({ name: "quadratic model", key: "quadratic model", ink: "soft", x: rho, y: quadratic, line: true, dash: true });
       chart(box, {
         label: `Rise of the loss over the radius, ${r.norm[j]} norm`, height: 330,
-        x: { label: "radius \u03c1", short: "\u03c1", kind: "log" }, y: { label: "rise of the mean loss", canLog: positive(all), log: wide(all, 8) }, series,
+        x: { label: "radius \u03c1", short: "\u03c1", kind: "log" }, y: { label: "rise of the mean loss", canLog: spread(all), log: wide(all, 8) }, series,
       });
     } else {
       const list = shown.map((i) => ({ name: r.measure[i], value: rise[i][j][0], low: low[i][j][0], high: high[i][j][0], ink: i, bar: true, words: interval(i, j, 0) }));
@@ -164,9 +182,9 @@ function blockRises(host, r, norms, rho) {
     const i = ["worst", "sam", ...r.measure].map((m) => r.measure.indexOf(m)).find((m) => m >= 0 && rise[m][j].at(-1).some(Number.isFinite));
     if (i === undefined) continue;
     const [value, error] = [rise[i][j].at(-1), stderr[i][j].at(-1)];
-    host.append(make("h3", {}, `Each block moved alone: ${r.measure[i]}, ${r.norm[j]} norm`));
+    host.append(make("h3", {}, `Each block moved alone (${r.measure[i]}, ${r.norm[j]} norm), with standard errors`));
     rows(host, {
-      label: "Rise of each block", x: { label: `rise of the mean loss within \u03c1 = ${text(rho.at(-1))}; bars are standard errors`, zero: true },
+      label: "Rise of each block", x: { label: `rise of the mean loss within \u03c1 = ${text(rho.at(-1))}`, zero: true },
       rows: r.block.map((name, b) => ({ name, value: value[b], low: value[b] - error[b], high: value[b] + error[b], ink: i, bar: true, words: withError(value[b], error[b], 3) })),
     });
   }
@@ -215,7 +233,7 @@ function connectView(host, entry) {
     const all = value.flat();
     chart(host, {
       label: `${name} along the paths`, height: n ? 200 : 330, x: { label: "t (share of the path)", short: "t" },
-      y: { label: lossLabel(name), canLog: positive(all), log: name === "loss" && wide(all) }, series,
+      y: { label: lossLabel(name), canLog: spread(all), log: name === "loss" && wide(all) }, series,
       ends: n ? null : [{ name: r.names[0], at: 0 }, { name: r.names[1], at: 1 }], rules: [{ axis: "x", at: 0 }, { axis: "x", at: 1 }],
     });
   });
@@ -264,7 +282,7 @@ function trajectoryMore(host, entry) {
   const panels = make("div", { class: "figures" });
   host.append(make("h3", {}, "Along the training"), panels);
   const say = (at) => `step ${text(at, 7)}`;
-  chart(panels, { label: "Loss of the checkpoints", height: 220, x: { label: "step", say }, y: { label: lossLabel("loss"), canLog: positive(loss), log: wide(loss) }, series: [{ name: "loss", ink: 0, x: step, y: loss, line: true, dots: 3 }] });
+  chart(panels, { label: "Loss of the checkpoints", height: 220, x: { label: "step", say }, y: { label: lossLabel("loss"), canLog: spread(loss), log: wide(loss) }, series: [{ name: "loss", ink: 0, x: step, y: loss, line: true, dots: 3 }] });
   chart(panels, { label: "Distance from the plane", height: 220, x: { label: "step", say }, y: { label: "distance from the plane" }, series: [{ name: "distance", ink: 3, x: step, y: off, line: true, dots: 3 }] });
 }
 

@@ -1,6 +1,7 @@
 // A surface in space, drawn from the back to the front on a plain canvas.
 
-const TALL = 0.9; // height of the box, in halves of its width
+const TALL = 1.15; // height of the box, in halves of its width
+const FLOOR = -0.16; // of the box, below the least height
 const LIGHT = [-0.42, -0.3, 0.86];
 
 // `scene`: {surface, heights, share, scale, table, lines, dots, path, markers, cursor, limits, view, labels}.
@@ -9,7 +10,6 @@ function paintRelief(canvas, width, height, scene) {
   const sharp = Math.max(2, devicePixelRatio || 1);
   canvas.width = width * sharp;
   canvas.height = height * sharp;
-  canvas.style.height = `${height}px`;
   const pen = canvas.getContext("2d");
   pen.scale(sharp, sharp);
   pen.lineJoin = pen.lineCap = "round";
@@ -39,16 +39,17 @@ function projection(scene, width, height) {
   const [halfA, halfB] = [(limits.alpha[1] - limits.alpha[0]) / 2, (limits.beta[1] - limits.beta[0]) / 2];
   const ratio = halfB / halfA, deep = ratio > 0.5 && ratio < 2 ? ratio : 1;
   const [cos, sin, up, down] = [Math.cos(view.turn), Math.sin(view.turn), Math.cos(view.tilt), Math.sin(view.tilt)];
-  const size = (Math.min(width, 1.25 * height) / 3.6) * view.zoom / Math.max(1, deep);
+  // As large as fits at every turn: the half diagonal of the floor across, floor and box upwards.
+  const round = 1.06 * Math.hypot(1, deep), tall = TALL * (1 - FLOOR) * up;
+  const size = view.zoom * Math.min((width - 84) / (2 * round), (height - 44) / (2 * round * down + tall));
+  const centre = (0.5 + FLOOR / 2 - 0.5) * TALL * up;
   return (alpha, beta, level) => {
     const a = (alpha - limits.alpha[0]) / halfA - 1, b = ((beta - limits.beta[0]) / halfB - 1) * deep;
     const [x, y, z] = [a * cos - b * sin, a * sin + b * cos, (level - 0.5) * TALL];
     const depth = y * up - z * down, near = 7 / (7 + depth);
-    return [width / 2 + size * near * x + 12, height / 2 - size * near * (z * up + y * down) - 6, depth];
+    return [width / 2 + size * near * x + 8, height / 2 - size * near * (z * up - centre + y * down) - 6, depth];
   };
 }
-
-const FLOOR = -0.16; // of the box, below the least height
 
 // The floor with its contour lines and the edges behind the surface; returns what stands in front.
 function stage(pen, eye, scene, width) {
@@ -74,7 +75,7 @@ function stage(pen, eye, scene, width) {
     pen.stroke();
   }
   for (const { level, spots } of scene.lines) {
-    pen.strokeStyle = colour(scene.table, scene.share(level));
+    pen.strokeStyle = colour(scene.table, scene.onDark ? 0.3 + 0.7 * scene.share(level) : scene.share(level));
     pen.lineWidth = 1;
     for (const run of spots) {
       trace(pen, run.map(([a, b]) => eye(a, b, FLOOR)));
@@ -153,9 +154,9 @@ function trimmings(eye, scene) {
     const [x, y, depth] = spot(station);
     found.push({ depth: depth - nearer - 0.02, paint: (pen) => disc(pen, x, y, 2.6, "#111", "#fff") });
   }
-  for (const { place, name } of scene.markers) {
+  for (const { place } of scene.markers) {
     const [x, y, depth] = spot(place);
-    found.push({ depth: depth - nearer - 0.03, paint: (pen) => (disc(pen, x, y, 4, "#fff", "#111"), halo(pen, name, x, y - 9)) });
+    found.push({ depth: depth - nearer - 0.03, paint: (pen) => disc(pen, x, y, 4, "#fff", "#111") });
   }
   return found;
 }
@@ -206,6 +207,10 @@ function front(pen, eye, scene, { nearest, left }) {
   pen.font = '12.5px system-ui, "Liberation Sans", sans-serif';
   pen.textAlign = "center";
   pen.fillText(scene.labels.value, Math.max(left.head[0], 4 + pen.measureText(scene.labels.value).width / 2), left.head[1] - 12);
+  for (const { place, name } of scene.markers) {
+    const [x, y] = eye(place[0], place[1], clamp(place[2], 0, 1));
+    halo(pen, name, x, y - 10);
+  }
   if (!scene.cursor) return;
   const [x, y] = eye(...scene.cursor);
   pen.beginPath();
@@ -236,5 +241,5 @@ function rule(pen, ticks, kind, place, centre, label) {
   });
   pen.fillStyle = ink("ink");
   pen.font = '12.5px system-ui, "Liberation Sans", sans-serif';
-  pen.fillText(label, middle[0] + 38 * out[0], middle[1] + 34 * out[1] + 4);
+  pen.fillText(label, middle[0] + 34 * out[0], middle[1] + 32 * out[1] + 4);
 }

@@ -5,48 +5,54 @@ function rows(host, spec) {
   const figure = make("figure"), plot = make("div", { class: "plot" });
   figure.append(plot);
   host.append(figure);
-  responsive(plot, (width) => {
-    const step = 30, top = spec.rules?.some((r) => r.name) ? 26 : 8, height = top + step * spec.rows.length + 46;
-    const names = Math.min(0.36 * width, 12 + 7.2 * Math.max(...spec.rows.map((row) => row.name.length)));
-    const values = Math.min(0.34 * width, 14 + 6.8 * Math.max(...spec.rows.map((row) => row.words.length)));
-    const all = spec.rows.flatMap((row) => [row.value, row.low, row.high]).concat((spec.rules ?? []).map((r) => r.at));
-    let [low, high] = extent(spec.x.log ? all.filter((v) => v > 0) : all);
-    if (!Number.isFinite(low)) [low, high] = spec.x.log ? [0.1, 1] : [0, 1];
-    if (spec.x.log) {
-      low = Math.max(low, extent(spec.rows.map((row) => row.value).filter((v) => v > 0))[0] / 10);
-      const pad = Math.max((high / low) ** 0.07, 1.2);
-      [low, high] = [low / pad, high * pad];
-    } else {
-      if (spec.x.zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
-      const pad = 0.07 * (high - low) || 0.1 * Math.abs(low) || 1;
-      [low, high] = [spec.x.zero && low === 0 ? 0 : low - pad, high + pad];
-    }
-    const far = spec.x.wide && Math.max(-low, high) > 8;
-    const x = new Axis(far ? "asinh" : spec.x.log ? "log" : "linear", low, high, names, width - values, far ? 1 : undefined);
-    const y = new Axis("linear", 0, 1, height - 46, top);
+  const named = spec.rules?.some((rule) => rule.name);
+  responsive(plot, 30 * spec.rows.length + 60, (width) => {
+    const narrow = width < 560; // then name and number stand above their bar
+    const step = narrow ? 46 : 30, top = named ? 26 : 8, bottom = top + step * spec.rows.length, height = bottom + 46;
+    const names = narrow ? 6 : Math.min(0.36 * width, 12 + 7.2 * Math.max(...spec.rows.map((row) => row.name.length)));
+    const values = narrow ? 8 : Math.min(0.42 * width, 14 + 6.5 * Math.max(...spec.rows.map((row) => row.words.length)));
+    const x = rowAxis(spec, names, width - values), y = new Axis("linear", 0, 1, bottom, top);
     const image = draw("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spec.label });
     image.append(frame(x, y, { x: spec.x.label }, { yTicks: [] }));
     for (const rule of spec.rules ?? []) {
       const at = x.at(rule.at);
-      image.append(draw("path", { d: `M${at},${top}V${height - 46}`, class: rule.name ? "axis" : "zero" }));
+      image.append(draw("path", { d: `M${at},${top}V${bottom}`, class: rule.name ? "axis" : "zero" }));
       if (rule.name) image.append(draw("text", { x: at, y: top - 8, class: "tick", "text-anchor": "middle" }, rule.name));
     }
-    spec.rows.forEach((row, i) => image.append(mark(row, x, top + step * (i + 0.5), names, width - values, step)));
+    spec.rows.forEach((row, i) => image.append(mark(row, x, top + step * i, step, { names, right: width - values, width, narrow })));
     plot.replaceChildren(image);
   });
 }
 
-function mark(row, x, at, names, right, step) {
+// The axis of all rows, with room around them.
+function rowAxis(spec, left, right) {
+  const all = spec.rows.flatMap((row) => [row.value, row.low, row.high]).concat((spec.rules ?? []).map((rule) => rule.at));
+  let [low, high] = extent(spec.x.log ? all.filter((v) => v > 0) : all);
+  if (!Number.isFinite(low)) [low, high] = spec.x.log ? [0.1, 1] : [0, 1];
+  if (spec.x.log) {
+    low = Math.max(low, extent(spec.rows.map((row) => row.value).filter((v) => v > 0))[0] / 10);
+    const pad = Math.max((high / low) ** 0.07, 1.2);
+    return new Axis("log", low / pad, high * pad, left, right);
+  }
+  if (spec.x.zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
+  const pad = 0.07 * (high - low) || 0.1 * Math.abs(low) || 1;
+  [low, high] = [spec.x.zero && low === 0 ? 0 : low - pad, high + pad];
+  const far = spec.x.wide && Math.max(-low, high) > 8; // beyond that, logarithmic
+  return new Axis(far ? "asinh" : "linear", low, high, left, right);
+}
+
+function mark(row, x, top, step, { names, right, width, narrow }) {
   const group = draw("g", { style: `--mark: ${row.tone ?? tone(row.ink ?? 0)}` });
-  const most = Math.max(4, Math.floor((names - 12) / 6.6));
+  const at = narrow ? top + 32 : top + step / 2, words = narrow ? top + 17 : at + 4;
+  const most = Math.max(4, Math.floor((narrow ? width - 6.5 * row.words.length - 20 : names - 12) / 6.6));
   const shown = row.name.length > most ? `${row.name.slice(0, most - 1)}\u2026` : row.name;
   group.append(draw("title", {}, `${row.name}: ${row.say ?? row.words}`));
-  group.append(draw("rect", { x: 0, y: at - step / 2, width: right, height: step, fill: "transparent" }));
-  group.append(draw("text", { x: names - 10, y: at + 4, "text-anchor": "end", "font-weight": row.strong ? 700 : null }, shown));
-  group.append(draw("text", { x: right + 10, y: at + 4, class: "tick" }, row.words));
+  group.append(draw("rect", { x: 0, y: top, width, height: step, fill: "transparent" }));
+  group.append(draw("text", { x: narrow ? names + 6 : names - 10, y: words, class: narrow ? "over" : null, "text-anchor": narrow ? "start" : "end", "font-weight": row.strong ? 700 : null }, shown));
+  group.append(draw("text", { x: narrow ? width - 8 : right + 10, y: words, class: narrow ? "tick over" : "tick", "text-anchor": narrow ? "end" : "start" }, row.words));
   if (!Number.isFinite(x.height(row.value))) return group;
   if (row.bar) {
-    const [a, b] = [x.clamped(row.bar === true ? 0 : row.bar), x.at(row.value)];
+    const [a, b] = [x.clamped(0), x.at(row.value)];
     group.append(draw("rect", { x: Math.min(a, b), y: at - 7, width: Math.abs(b - a), height: 14, fill: "var(--mark)", opacity: 0.28 }));
   }
   if (Number.isFinite(row.low) && Number.isFinite(row.high)) {
@@ -70,7 +76,7 @@ function heat(host, spec) {
 
   function paint(width) {
     left = Math.min(0.4 * width, 16 + 7 * Math.max(...spec.names.map((name) => Math.min(name.length, 18))));
-    side = Math.min(74, (width - left - 4) / count);
+    side = Math.min(92, (width - left - 4) / count);
     const below = 22 + 0.75 * (left - 8), height = side * count + below;
     const image = draw("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spec.label });
     spec.names.forEach((name, i) => {
@@ -120,5 +126,5 @@ function heat(host, spec) {
     event.preventDefault();
     move((at?.[0] ?? 0) + (at ? step[0] : 0), (at?.[1] ?? 0) + (at ? step[1] : 0));
   });
-  responsive(plot, paint);
+  responsive(plot, 90 * count, paint);
 }

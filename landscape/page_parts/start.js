@@ -65,21 +65,23 @@ theme.addEventListener("click", () => {
   named();
 });
 dark.addEventListener("change", named);
-named();
+theme.textContent = isDark() ? "Light page" : "Dark page";
 
 // Paper is white, and nobody can open a fold on it.
 let before = null;
 addEventListener("beforeprint", () => {
   before = { theme: document.documentElement.dataset.theme, closed: [...document.querySelectorAll("details:not([open])")] };
   document.documentElement.dataset.theme = "light";
+  document.documentElement.classList.add("paper");
   for (const fold of before.closed) fold.open = true;
-  repaintAll();
+  repaintAll(true);
 });
 addEventListener("afterprint", () => {
   if (!before) return;
   if (before.theme) document.documentElement.dataset.theme = before.theme;
   else delete document.documentElement.dataset.theme;
   for (const fold of before.closed) fold.open = false;
+  document.documentElement.classList.remove("paper");
   before = null;
   named();
 });

@@ -95,7 +95,7 @@ function surfaceView(host, surface, group) {
   host.append(controls, pair, caption);
   const field = make("canvas"), relief = make("canvas", { role: "img", "aria-label": `${surface.title} in space` });
   space.append(relief);
-  let scale, heights, lines, x, y, over, places = [], painted = "";
+  let scale, heights, lines, x, y, over, shortened = false, places = [], painted = "";
 
   const settings = () => group.settings(member);
   const quantity = () => surface.quantities[settings().quantity] ?? Object.values(surface.quantities)[0];
@@ -111,6 +111,13 @@ function surfaceView(host, surface, group) {
       const h = scale.height(value);
       return Number.isFinite(value) && Number.isFinite(h) ? h : NaN;
     });
+    lines = null;
+  }
+
+  // The contour lines, which take the longest to find.
+  function contours() {
+    prepare();
+    if (lines) return;
     const axis = new Axis(scale.log ? "log" : "linear", scale.low, scale.high, 0, 1);
     const [low, high] = extent(heights);
     lines = axis.ticks(11).map((value) => ({ value, level: scale.height(value) }))
@@ -122,7 +129,7 @@ function surfaceView(host, surface, group) {
   }
 
   function paintAbove(width) {
-    prepare();
+    contours();
     const [a, b] = [scale.limits.alpha, scale.limits.beta], left = 58, right = 62, wide = width - left - right;
     const ratio = (b[1] - b[0]) / (a[1] - a[0]), tall = Math.round(wide * (ratio > 0.5 && ratio < 2 ? ratio : 0.85));
     const height = tall + 54;
@@ -130,14 +137,15 @@ function surfaceView(host, surface, group) {
     y = new Axis("linear", b[0], b[1], 8 + tall, 8);
     const sharp = Math.max(2, devicePixelRatio || 1);
     Object.assign(field, { width: Math.round(wide * sharp), height: Math.round(tall * sharp) });
-    Object.assign(field.style, { left: `${left}px`, top: "8px", width: `${wide}px`, height: `${tall}px` });
+    const share = (part, whole) => `${(100 * part) / whole}%`; // keeps its place where the page is scaled
+    Object.assign(field.style, { left: share(left, width), top: share(8, height), width: share(wide, width), height: share(tall, height) });
     paintField(field, surface, heights, scale.share, table, x, y);
     const image = draw("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Contours of ${surface.title}` });
     const clip = `clip-${(chart.count = (chart.count ?? 0) + 1)}`;
     image.append(draw("clipPath", { id: clip }, draw("rect", { x: left, y: 8, width: wide, height: tall })));
-    image.append(frame(x, y, surface.labels, { grid: false }));
-    image.querySelector("g").append(draw("text", { class: "label", "text-anchor": "middle", transform: `translate(13,${8 + tall / 2}) rotate(-90)` }, surface.labels.beta));
-    image.querySelector(".label").textContent = surface.labels.alpha;
+    const fitting = (label, room) => (7 * label.length < room ? label : label.at(-1)); // else the Greek letter alone
+    shortened = fitting(surface.labels.beta, tall) !== surface.labels.beta;
+    image.append(frame(x, y, { x: fitting(surface.labels.alpha, wide), y: fitting(surface.labels.beta, tall) }, { grid: false }));
     const inside = draw("g", { "clip-path": `url(#${clip})` });
     image.append(inside, colourBar(scale, table, left + wide + 14, 8, tall, known()));
     const dark = (level) => !group.signed && scale.share(level) < 0.6;
@@ -193,13 +201,18 @@ function surfaceView(host, surface, group) {
     for (const m of surface.markers) {
       const [a, b] = [x.at(m.alpha), y.at(m.beta)];
       inside.append(draw("circle", { cx: a, cy: b, r: 4.2, fill: "#fff", stroke: "#111", "stroke-width": 1.3 }));
-      const end = a > x.end - 80 ? "end" : a < x.start + 80 ? "start" : "middle";
-      inside.append(draw("text", { x: a, y: b < y.end + 24 ? b + 18 : b - 9, class: "halo", "text-anchor": end }, m.name));
+      const half = 3.4 * m.name.length, others = [...surface.path, ...surface.markers].filter((o) => o.alpha !== m.alpha || o.beta !== m.beta);
+      const free = ([left, top]) => Math.min(
+        40, left - half - x.start, x.end - left - half, top - y.end - 8, y.start - top - 8,
+        ...others.map((o) => Math.hypot(Math.max(Math.abs(x.at(o.alpha) - left) - half, 0), y.at(o.beta) - top)),
+      );
+      const [left, top] = [[a, b - 14], [a, b + 15], [a + half + 9, b], [a - half - 9, b]].reduce((p, q) => (free(q) > free(p) ? q : p));
+      inside.append(draw("text", { x: left, y: top + 4, class: "halo", "text-anchor": "middle" }, m.name));
     }
   }
 
   function paintSpace(width) {
-    prepare();
+    contours();
     const set = settings(), lone = !heights.some(Number.isFinite);
     const at = (alpha, beta, value) => [alpha, beta, scale.share(scale.height(value))];
     const onGround = ({ alpha, beta, loss }) => {
@@ -210,11 +223,12 @@ function surfaceView(host, surface, group) {
     places = paintRelief(relief, width, Math.round(clamp(0.86 * width, 260, 470)), {
       surface, heights, scale, share: scale.share, table, view: set, limits: scale.limits, alone: lone,
       lines: set.lines ? lines : [],
-      dots: set.points ? surface.points.alpha.map((a, i) => at(a, surface.points.beta[i], values[i])).filter((d) => Number.isFinite(d[2])) : [],
+      dots: set.points && surface.points.alpha.length <= 900 ? surface.points.alpha.map((a, i) => at(a, surface.points.beta[i], values[i])).filter((d) => Number.isFinite(d[2])) : [],
       path: set.path ? surface.path.map(onGround).filter((s) => Number.isFinite(s[2])) : [],
       markers: surface.markers.map((m) => ({ place: onGround(m), name: m.name })).filter((m) => m.place[2] <= 1 && m.place[2] >= 0),
+      onDark: isDark() && !group.signed,
       cursor: member.cursor && Number.isFinite(member.cursor.level) ? [member.cursor.alpha, member.cursor.beta, clamp(member.cursor.level, 0, 1)] : null,
-      labels: { ...surface.labels, value: known() },
+      labels: { alpha: "\u03b1", beta: "\u03b2", value: known() },
     });
   }
 
@@ -381,7 +395,7 @@ function surfaceView(host, surface, group) {
       box.addEventListener("change", () => group.share(box.checked));
       parts.push(make("label", {}, box, `one scale for all ${group.members.length}`));
     }
-    parts.push(button("front view", false, () => change({ ...VIEW })));
+    parts.push(button("reset view", false, () => change({ ...VIEW })));
     const focused = controls.contains(document.activeElement) ? [...controls.querySelectorAll("input, select, button")].indexOf(document.activeElement) : -1;
     if (focused >= 0 && document.activeElement.type === "range") return; // still being moved
     controls.replaceChildren(...parts);
@@ -396,6 +410,7 @@ function surfaceView(host, surface, group) {
     if (scale.clipped[1]) words.push(`Values above ${text(scale.high, 3)} are cut off in space and have the last colour.`);
     if (scale.clipped[0]) words.push(`Values below ${text(scale.low, 3)} have the first colour.`);
     if (surface.points.alpha.length && settings().points) words.push(`Dots: ${surface.points.alpha.length} points where the network was evaluated.`);
+    if (shortened) words.push(`Across: ${surface.labels.alpha}; upwards: ${surface.labels.beta}.`);
     caption.textContent = words.join(" ");
   }
 
@@ -409,8 +424,8 @@ function surfaceView(host, surface, group) {
     describe();
   }
 
-  responsive(above, paintAbove);
-  responsive(space, paintSpace);
+  responsive(above, 450, paintAbove);
+  responsive(space, 450, paintSpace);
   return { member, start: () => redraw(["all"]) };
 }
 
