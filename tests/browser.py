@@ -113,7 +113,13 @@ class Browser:
 
     def point(self, x: float, y: float, kind: str = "mouseMoved", button: str = "none") -> None:
         """Moves the pointer, or presses and releases it."""
-        event = {"type": kind, "x": x, "y": y, "button": button, "clickCount": int(kind != "mouseMoved")}
+        event = {
+            "type": kind,
+            "x": x,
+            "y": y,
+            "button": button,
+            "clickCount": int(kind != "mouseMoved"),
+        }
         self.ask("Input.dispatchMouseEvent", event)
         self.settle()
 

@@ -4,8 +4,8 @@ const TALL = 1.15; // height of the box, in halves of its width
 const FLOOR = -0.16; // of the box, below the least height
 const LIGHT = [-0.42, -0.3, 0.86];
 
-// `scene`: {surface, heights, share, scale, table, lines, dots, path, markers, cursor, limits, view, labels}.
-// Returns the places of the cells on the canvas: [x, y, depth, index].
+// `scene`: {surface, heights, share, scale, table, lines, dots, path, markers, limits, view, labels}.
+// Returns the projection, and the places of the cells on the canvas: [x, y, depth, index].
 function paintRelief(canvas, width, height, scene) {
   const sharp = Math.max(2, devicePixelRatio || 1);
   canvas.width = width * sharp;
@@ -22,18 +22,18 @@ function paintRelief(canvas, width, height, scene) {
       const at = i * columns + j, level = share(scene.heights[at]);
       if (!Number.isFinite(level)) continue;
       spots[at] = eye(surface.alpha[i], surface.beta[j], clamp(level, 0, 1));
-      spots[at].level = level;
+      Object.assign(spots[at], { level, alpha: surface.alpha[i], beta: surface.beta[j] });
       if (level <= 1) places.push([spots[at][0], spots[at][1], spots[at][2], at]);
     }
   }
-  const things = [...tiles(spots, rows, columns, scene), ...trimmings(eye, scene)];
+  const things = [...tiles(spots, rows, columns, scene, eye), ...trimmings(eye, scene)];
   things.sort((a, b) => b.depth - a.depth);
   for (const thing of things) thing.paint(pen);
   front(pen, eye, scene, back);
-  return places;
+  return { eye, places };
 }
 
-// Alpha, beta and a share of the height -> [x, y, depth] on the canvas.
+// Alpha, beta and a share of the height -> [x, y, depth, distance on the ground] on the canvas.
 function projection(scene, width, height) {
   const { limits, view } = scene;
   const [halfA, halfB] = [(limits.alpha[1] - limits.alpha[0]) / 2, (limits.beta[1] - limits.beta[0]) / 2];
@@ -47,7 +47,7 @@ function projection(scene, width, height) {
     const a = (alpha - limits.alpha[0]) / halfA - 1, b = ((beta - limits.beta[0]) / halfB - 1) * deep;
     const [x, y, z] = [a * cos - b * sin, a * sin + b * cos, (level - 0.5) * TALL];
     const depth = y * up - z * down, near = 7 / (7 + depth);
-    return [width / 2 + size * near * x + 8, height / 2 - size * near * (z * up - centre + y * down) - 6, depth];
+    return [width / 2 + size * near * x + 8, height / 2 - size * near * (z * up - centre + y * down) - 6, depth, y];
   };
 }
 
@@ -91,35 +91,85 @@ function trace(pen, spots, closed = false) {
   if (closed) pen.closePath();
 }
 
-// The cells of the grid as tiles; those wholly above the clip are left open.
-function tiles(spots, rows, columns, scene) {
-  const found = [], { table } = scene, turned = lightOf(scene.view);
-  for (let i = 0; i + 1 < rows; i++) {
-    for (let j = 0; j + 1 < columns; j++) {
-      const at = i * columns + j;
-      const ring = [spots[at], spots[at + 1], spots[at + columns + 1], spots[at + columns]];
+const STEP = 0.05; // of the height: a tile that rises more is drawn in parts, each of one colour
+
+// The cells of the grid as tiles, cut off where they rise above the clip.
+function tiles(spots, rows, columns, scene, eye) {
+  const found = [], turned = lightOf(scene.view), [down, across] = [rows, columns].map(corners);
+  for (let p = 0; p + 1 < down.length; p++) {
+    for (let q = 0; q + 1 < across.length; q++) {
+      const [i, k, j, l] = [down[p], down[p + 1], across[q], across[q + 1]];
+      const ring = [spots[i * columns + j], spots[i * columns + l], spots[k * columns + l], spots[k * columns + j]];
       if (ring.some((spot) => !spot) || ring.every((spot) => spot.level > 1)) continue;
-      const levels = ring.map((spot) => clamp(spot.level, 0, 1));
-      const slope = [
-        ((levels[3] + levels[2] - levels[0] - levels[1]) / 2) * TALL * (rows - 1) * 0.5,
-        ((levels[1] + levels[2] - levels[0] - levels[3]) / 2) * TALL * (columns - 1) * 0.5,
-      ];
-      const length = Math.hypot(slope[0], slope[1], 1);
-      const shine = Math.abs(-slope[0] * turned[0] - slope[1] * turned[1] + turned[2]) / length;
-      const fill = colour(table, (levels[0] + levels[1] + levels[2] + levels[3]) / 4, 0.66 + 0.36 * shine);
-      found.push({
-        depth: (ring[0][2] + ring[1][2] + ring[2][2] + ring[3][2]) / 4,
-        paint: (pen) => {
-          trace(pen, ring, true);
-          pen.fillStyle = pen.strokeStyle = fill;
-          pen.lineWidth = 0.7;
-          pen.fill();
-          pen.stroke();
-        },
-      });
+      const [low, high] = extent(ring.map((spot) => clamp(spot.level, 0, 1)));
+      const parts = clamp(Math.ceil((high - low) / STEP), 1, 4);
+      const shine = shading(ring, (rows - 1) / (k - i), (columns - 1) / (l - j), turned);
+      for (const part of parts === 1 ? [ring] : split(ring, parts, eye)) {
+        if (part.every((spot) => spot.level > 1)) continue;
+        const level = part.reduce((sum, spot) => sum + clamp(spot.level, 0, 1), 0) / 4;
+        const shape = part.some((spot) => spot.level > 1) ? cut(part, eye) : part;
+        found.push({
+          depth: (part[0][3] + part[1][3] + part[2][3] + part[3][3]) / 4, // on the ground: no tile stands over another
+          paint: tile(shape, colour(scene.table, level, shine)),
+        });
+      }
     }
   }
   return found;
+}
+
+// Where tiles begin and end: at every line of the grid, or at every other one where they lie close.
+function corners(count) {
+  const step = Math.ceil(count / 64), found = [];
+  for (let i = 0; i < count - 1; i += step) found.push(i);
+  return [...found, count - 1];
+}
+
+function tile(shape, tone) {
+  return (pen) => {
+    trace(pen, shape, true);
+    pen.fillStyle = pen.strokeStyle = tone;
+    pen.lineWidth = 0.7; // closes the seams
+    pen.fill();
+    pen.stroke();
+  };
+}
+
+// How bright a tile is, by its slope; so many of its size fit along the grid.
+function shading(ring, down, across, light) {
+  const [a, b, c, d] = ring.map((spot) => clamp(spot.level, 0, 1));
+  const slope = [((d + c - a - b) / 4) * TALL * down, ((b + c - a - d) / 4) * TALL * across];
+  const shine = Math.abs(-slope[0] * light[0] - slope[1] * light[1] + light[2]) / Math.hypot(slope[0], slope[1], 1);
+  return 0.66 + 0.36 * shine;
+}
+
+// A tile in count times count parts.
+function split(ring, count, eye) {
+  const [a, b, c, d] = ring;
+  const spot = (u, v) => {
+    const of = (key) => (1 - u) * ((1 - v) * a[key] + v * b[key]) + u * ((1 - v) * d[key] + v * c[key]);
+    const [alpha, beta, level] = [of("alpha"), of("beta"), of("level")];
+    return Object.assign(eye(alpha, beta, clamp(level, 0, 1)), { alpha, beta, level });
+  };
+  const grid = Array.from({ length: count + 1 }, (_, i) => Array.from({ length: count + 1 }, (__, j) => spot(i / count, j / count)));
+  const parts = [];
+  for (let i = 0; i < count; i++) {
+    for (let j = 0; j < count; j++) parts.push([grid[i][j], grid[i][j + 1], grid[i + 1][j + 1], grid[i + 1][j]]);
+  }
+  return parts;
+}
+
+// The part of a tile that is not above the clip.
+function cut(ring, eye) {
+  const kept = [];
+  ring.forEach((spot, n) => {
+    const next = ring[(n + 1) % 4];
+    if (spot.level <= 1) kept.push(spot);
+    if (spot.level > 1 === next.level > 1) return;
+    const share = (1 - spot.level) / (next.level - spot.level);
+    kept.push(eye(spot.alpha + share * (next.alpha - spot.alpha), spot.beta + share * (next.beta - spot.beta), 1));
+  });
+  return kept;
 }
 
 // The light stands still beside the reader, not on the surface.
@@ -130,17 +180,17 @@ function lightOf({ turn }) {
 
 // Evaluated points, the path and the checkpoints, a little nearer than the surface under them.
 function trimmings(eye, scene) {
-  const found = [], nearer = 0.06;
+  const found = [], nearer = 1.7 / (Math.min(scene.surface.alpha.length, scene.surface.beta.length) - 1);
   const spot = ([alpha, beta, level], raise = 0.012) => eye(alpha, beta, clamp(level, 0, 1) + raise);
   for (const dot of scene.dots.filter(([, , level]) => level <= 1.0001)) {
-    const [x, y, depth] = spot(dot, 0);
+    const [x, y, , depth] = spot(dot, 0);
     found.push({ depth: depth - nearer, paint: (pen) => disc(pen, x, y, scene.alone ? 3.5 : 1.1, scene.alone ? colour(scene.table, dot[2]) : "rgba(20,20,20,.62)") });
   }
   scene.path.slice(1).forEach((to, n) => {
     const [a, b] = [spot(scene.path[n]), spot(to)];
     for (const [wide, tone] of [[4, "#fff"], [1.9, "#111"]]) {
       found.push({
-        depth: Math.min(a[2], b[2]) - nearer - (wide < 3 ? 0.01 : 0),
+        depth: Math.min(a[3], b[3]) - nearer - (wide < 3 ? 0.01 : 0),
         paint: (pen) => {
           trace(pen, [a, b]);
           pen.strokeStyle = tone;
@@ -151,11 +201,11 @@ function trimmings(eye, scene) {
     }
   });
   for (const station of scene.path) {
-    const [x, y, depth] = spot(station);
+    const [x, y, , depth] = spot(station);
     found.push({ depth: depth - nearer - 0.02, paint: (pen) => disc(pen, x, y, 2.6, "#111", "#fff") });
   }
   for (const { place } of scene.markers) {
-    const [x, y, depth] = spot(place);
+    const [x, y, , depth] = spot(place);
     found.push({ depth: depth - nearer - 0.03, paint: (pen) => disc(pen, x, y, 4, "#fff", "#111") });
   }
   return found;
@@ -182,7 +232,7 @@ function halo(pen, words, x, y) {
   pen.fillText(words, x, y);
 }
 
-// The three axes with their ticks, in front, and the ring of the cursor.
+// The three axes with their ticks, and the names, in front.
 function front(pen, eye, scene, { nearest, left }) {
   const { alpha, beta } = scene.limits, [i, j] = [nearest.i, nearest.j];
   const centre = eye((alpha[0] + alpha[1]) / 2, (beta[0] + beta[1]) / 2, FLOOR);
@@ -211,16 +261,6 @@ function front(pen, eye, scene, { nearest, left }) {
     const [x, y] = eye(place[0], place[1], clamp(place[2], 0, 1));
     halo(pen, name, x, y - 10);
   }
-  if (!scene.cursor) return;
-  const [x, y] = eye(...scene.cursor);
-  pen.beginPath();
-  pen.arc(x, y, 5.5, 0, 7);
-  pen.lineWidth = 3.5;
-  pen.strokeStyle = "#fff";
-  pen.stroke();
-  pen.lineWidth = 1.6;
-  pen.strokeStyle = "#111";
-  pen.stroke();
 }
 
 // Ticks and label of one edge of the floor, away from its centre.

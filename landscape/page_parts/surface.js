@@ -94,8 +94,9 @@ function surfaceView(host, surface, group) {
   const caption = make("p", { class: "note" });
   host.append(controls, pair, caption);
   const field = make("canvas"), relief = make("canvas", { role: "img", "aria-label": `${surface.title} in space` });
-  space.append(relief);
-  let scale, heights, lines, x, y, over, shortened = false, places = [], painted = "";
+  const spot = make("span", { class: "ring", hidden: "" });
+  space.append(relief, spot);
+  let scale, heights, lines, x, y, over, shortened = false, places = [], eye = null, painted = "";
 
   const settings = () => group.settings(member);
   const quantity = () => surface.quantities[settings().quantity] ?? Object.values(surface.quantities)[0];
@@ -155,6 +156,7 @@ function surfaceView(host, surface, group) {
     image.append(over = draw("g", { "pointer-events": "none" }));
     above.replaceChildren(field, image);
     ring();
+    describe();
   }
 
   function drawLines(inside, dark) {
@@ -220,16 +222,16 @@ function surfaceView(host, surface, group) {
       return [alpha, beta, Number.isFinite(own) ? own : scale.share(scale.height(loss))];
     };
     const values = quantity().point;
-    places = paintRelief(relief, width, Math.round(clamp(0.86 * width, 260, 470)), {
+    ({ eye, places } = paintRelief(relief, width, Math.round(clamp(0.86 * width, 260, 470)), {
       surface, heights, scale, share: scale.share, table, view: set, limits: scale.limits, alone: lone,
       lines: set.lines ? lines : [],
       dots: set.points && surface.points.alpha.length <= 900 ? surface.points.alpha.map((a, i) => at(a, surface.points.beta[i], values[i])).filter((d) => Number.isFinite(d[2])) : [],
       path: set.path ? surface.path.map(onGround).filter((s) => Number.isFinite(s[2])) : [],
       markers: surface.markers.map((m) => ({ place: onGround(m), name: m.name })).filter((m) => m.place[2] <= 1 && m.place[2] >= 0),
       onDark: isDark() && !group.signed,
-      cursor: member.cursor && Number.isFinite(member.cursor.level) ? [member.cursor.alpha, member.cursor.beta, clamp(member.cursor.level, 0, 1)] : null,
       labels: { alpha: "\u03b1", beta: "\u03b2", value: known() },
-    });
+    }));
+    ring();
   }
 
   function interpolated(alpha, beta) {
@@ -290,6 +292,12 @@ function surfaceView(host, surface, group) {
 
   function ring() {
     over?.replaceChildren();
+    const shown = member.cursor && eye && Number.isFinite(member.cursor.level);
+    spot.hidden = !shown;
+    if (shown) {
+      const [left, top] = eye(member.cursor.alpha, member.cursor.beta, clamp(member.cursor.level, 0, 1));
+      Object.assign(spot.style, { left: `${left}px`, top: `${top}px` });
+    }
     if (!member.cursor || !over) return;
     const [a, b] = [x.at(member.cursor.alpha), y.at(member.cursor.beta)];
     for (const [tone, wide] of [["#fff", 3.6], ["#111", 1.6]]) over.append(draw("circle", { cx: a, cy: b, r: 6, fill: "none", stroke: tone, "stroke-width": wide }));
@@ -298,7 +306,6 @@ function surfaceView(host, surface, group) {
   function move(cursor, left, top) {
     member.cursor = cursor;
     ring();
-    space.repaint(true);
     if (!cursor) return hideTip();
     showTip(cursor.lines, left, top);
   }
