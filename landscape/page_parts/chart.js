@@ -154,7 +154,7 @@ function marks(series, x, y) {
   }
   if (series.dots) {
     const open = known.filter((i) => series.open?.[i]), full = known.filter((i) => !series.open?.[i]);
-    const spots = (list) => list.map((i) => `M${place(i, series.y)}h0`).join("");
+    const spots = (list) => list.map((i) => `M${place(i, series.y)}h.01`).join("");
     const style = { stroke: "var(--mark)", "stroke-linecap": series.square ? "square" : "round", fill: "none" };
     if (full.length) group.append(draw("path", { ...style, d: spots(full), "stroke-width": 2 * series.dots }));
     if (open.length) {
@@ -184,7 +184,7 @@ function legend(spec) {
     if (series.line) sample.append(draw("path", { d: "M0,6H24", stroke: "var(--mark)", "stroke-width": 1.7, "stroke-dasharray": series.dash ? "5 4" : null }));
     if (series.ticks) sample.append(draw("path", { d: "M6,11V3M12,11V3M18,11V3", stroke: "var(--mark)" }));
     if (series.dots) sample.append(draw("path", {
-      d: "M12,6h0", stroke: "var(--mark)", "stroke-width": 2 * series.dots, "stroke-linecap": series.square ? "square" : "round",
+      d: "M12,6h.01", stroke: "var(--mark)", "stroke-width": 2 * series.dots, "stroke-linecap": series.square ? "square" : "round",
     }));
     row.append(make("span", {}, sample, series.key));
   }

@@ -60,7 +60,7 @@ function mark(row, x, top, step, { names, right, width, narrow }) {
     group.append(draw("path", { d: `M${a},${at}H${b}M${a},${at - 5}v10M${b},${at - 5}v10`, stroke: "var(--mark)", "stroke-width": 1.6, fill: "none" }));
   }
   group.append(draw("path", {
-    d: `M${x.at(row.value)},${at}h0`, stroke: "var(--mark)", "stroke-width": 9, "stroke-linecap": row.square ? "square" : "round",
+    d: `M${x.at(row.value)},${at}h.01`, stroke: "var(--mark)", "stroke-width": 9, "stroke-linecap": row.square ? "square" : "round",
   }));
   return group;
 }

@@ -178,7 +178,7 @@ function surfaceView(host, surface, group) {
       }));
     } else {
       for (const [list, tone] of [[finite.filter((i) => scale.share(scale.height(values[i])) < 0.6), "rgba(255,255,255,.8)"], [finite.filter((i) => scale.share(scale.height(values[i])) >= 0.6), "rgba(0,0,0,.6)"]]) {
-        const d = list.map((i) => `M${x.at(alpha[i]).toFixed(1)},${y.at(beta[i]).toFixed(1)}h0`).join("");
+        const d = list.map((i) => `M${x.at(alpha[i]).toFixed(1)},${y.at(beta[i]).toFixed(1)}h.01`).join("");
         inside.append(draw("path", { d, stroke: tone, "stroke-width": finite.length > 900 ? 1.2 : 2, "stroke-linecap": "round" }));
       }
     }
