@@ -119,6 +119,9 @@ ARROWS = {
     "checkpoint": "checkpoint_formats checkpoint_weights training",
     "codec": "results",
     "store": "codec journal results",
+    "page_data": "records results",
+    "page_headline": "results",
+    "page": "page_data page_headline results",
     "plot_levels": "results",
     "plot_text": "results",
     "plot_line": "plot_levels plot_text results",
@@ -135,7 +138,7 @@ ARROWS = {
     " plot_surface plot_text plot_track plot_verdict results",
 }
 WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
-    name for name in ARROWS if name.startswith(("plot", "report", "result"))
+    name for name in ARROWS if name.startswith(("page", "plot", "report", "result"))
 }
 # Loaded with the application itself, for every command and for --help.
 LIGHT = {"", "__main__", "app", "options"}
@@ -250,8 +253,8 @@ def test_help_loads_nothing_heavy(tmp_path, arguments):
     assert not loaded_by(tmp_path, *arguments) & (HEAVY - {"rich"})
 
 
-@pytest.mark.parametrize("command", ["show", "plot"])
-def test_show_and_plot_load_no_torch(terminal, command):
+@pytest.mark.parametrize("command", ["show", "plot", "report"])
+def test_show_plot_and_report_load_no_torch(terminal, command):
     run = ("line", "ckpt.pt", "--resolution", "5", "--no-plot")
     assert terminal.run(*run).code == 0
     loaded = loaded_by(terminal.folder, command, "ckpt.line.h5")
