@@ -128,6 +128,15 @@ class SetUp:
             help="Add X/2 |theta|^2 to the loss (weight decay).",
         ),
     ] = 0.0
+    processes: Annotated[
+        int,
+        _network(
+            min=1,
+            metavar="N",
+            help="Share the batches out over N processes of this machine, each with a device of "
+            "its own where there are several.",
+        ),
+    ] = 1
     seed: Annotated[
         int, _network(min=0, callback=_seed, metavar="N", help="Of every random draw.")
     ] = 0

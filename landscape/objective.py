@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from landscape import batchnorm, products, tree
+from landscape import batchnorm, products, ranks, tree
 from landscape.device import accumulator
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample, estimate, join
@@ -225,6 +225,7 @@ class Objective:
 
         with evaluating(self.evaluation.modules), torch.enable_grad():
             self.evaluation.within(tensors, work)
+        ranks.add(out, sums)
         return out, sums
 
     def at(self, tensors: Tensors, work: Callable[[], None]) -> None:
@@ -352,6 +353,7 @@ class Objective:
         return self._evaluated({**tensors, **(buffers or {})}, lambda: self._pass(metrics))
 
     def _pass(self, metrics: bool) -> dict[str, PerExample]:
+        batches: list[dict[str, PerExample]] = []
         parts: dict[str, list[PerExample]] = {}
 
         def collect(found: dict[str, PerExample]) -> None:
@@ -360,26 +362,34 @@ class Objective:
                 parts.setdefault(name, []).append(apart)
 
         for batch, mask in self._masked_batches():
+            parts.clear()
             self.evaluation.each(batch, collect, mask=mask, metrics=metrics)
-        return {name: join(pieces) for name, pieces in parts.items()}
+            batches.append({name: join(pieces) for name, pieces in parts.items()})
+        return ranks.gathered(batches, self.space.device)
 
     def _recomputed(self, tensors: Tensors, batches: Iterable[Any]) -> dict[str, Tensor]:
         def work() -> dict[str, Tensor]:
             statistics = batchnorm.fresh(self.net, dtype=self.space.dtype, device=self.space.device)
-            self.evaluation.within({**tensors, **statistics}, pass_through)
+            seen = self.evaluation.within({**tensors, **statistics}, pass_through)
+            ranks.average([t for t in statistics.values() if t.is_floating_point()], seen)
             return statistics
 
-        def pass_through() -> None:
+        def pass_through() -> int:
+            seen = 0
             with batchnorm.accumulating(self.net) as weigh:
-                for batch in batches:
-                    weigh(tree.size(batch) or 1)
+                for batch in ranks.share(batches):
+                    size = tree.size(batch) or 1
+                    weigh(size)
                     self.evaluation.values(batch)
+                    seen += size
+            return seen
 
         return self._evaluated(tensors, work)
 
     def _masked_batches(self) -> Iterator[tuple[Any, Tensor | None]]:
+        """The batches of this rank."""
         masks = iter(self._masks or ())
-        return ((batch, next(masks, None)) for batch in self.batches)
+        return ranks.share((batch, next(masks, None)) for batch in self.batches)
 
     def _unmasked(self, values: Tensor) -> bool:
         """Whether `values` are NaN because of padding that nobody had masked before.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from landscape import tree
+from landscape import ranks, tree
 from landscape.device import free_memory
 from landscape.errors import UserError
 from landscape.estimate import PerExample
@@ -126,6 +126,7 @@ class Product(abc.ABC):
         else:
             out = torch.zeros_like(v)
             self._add_kept(pieces, self.objective.space.unravel(out))
+            ranks.add(out)
             if not self._complete:
                 out += self._rebuilt(pieces)
         # The weight stays on its device: a number of the host would wait for it.
@@ -167,7 +168,7 @@ class Product(abc.ABC):
 
         out, sums = self._summed(part)
         self._graphs, (self._total, self._weight) = graphs, sums
-        self._complete = len(graphs) == batches
+        self._complete = ranks.everywhere(len(graphs) == batches)
         return out
 
     def _is_single(self) -> bool:
@@ -229,7 +230,7 @@ class Product(abc.ABC):
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             self._summed(part, last=1)
-        return found[0]
+        return found[0] if found else 0.0  # a rank without batches
 
     def _summed(self, part: Part, *, first: int = 0, last: int | None = None) -> Sums:
         try:
