@@ -112,7 +112,7 @@ def _sentence(error: BaseException) -> str:
 def _fail(text: str, code: int) -> None:
     from rich.console import Console
 
-    Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0").print(
+    Console(stderr=True, quiet=not launch.is_first()).print(
         f"[bold red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True
     )
     raise typer.Exit(code)

@@ -192,7 +192,7 @@ def _export(
     ends: "Ends", paths: Paths, files: "Files", first: File, tell: "Callable[[str], None]"
 ) -> None:
     """The network at one place of the path as a checkpoint, its BatchNorm statistics with it."""
-    from landscape import checkpoint_write
+    from landscape import checkpoint_write, ranks
 
     assert paths.export is not None
     objective, other = ends.problem.objective, ends.other.name
@@ -201,7 +201,8 @@ def _export(
     stems = f"{first.stem}-{File(other).stem}"
     suffix = first.suffix if first.suffix == checkpoint_write.SAFETENSORS else ".pt"
     name = f"{stems}.{paths.method}-{paths.export:g}{suffix}"
-    checkpoint_write.save(File(name), checkpoint_write.state(objective.net, tensors))
+    if ranks.first():
+        checkpoint_write.save(File(name), checkpoint_write.state(objective.net, tensors))
     tell(f"the network at t = {paths.export:g}: {name}")
 
 
@@ -247,6 +248,7 @@ def _analysis(
     config: Mapping[str, Any],
 ) -> "Analysis":
     """The straight lines, then the trained path; whatever an earlier run has done is kept."""
+    from landscape import ranks
     from landscape.path import line
 
     from .connect_run import Stages, train
@@ -277,7 +279,8 @@ def _analysis(
                 paths.method, found.path, gradients=found.gradients, about=found.about
             )
         result = stages[0].record(complete=True)
-        files.state.unlink(missing_ok=True)
+        if ranks.first():
+            files.state.unlink(missing_ok=True)
         return result
 
     def snapshot() -> "Connection | None":

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape import band, batchnorm, connect, controls, curve
+from landscape import band, batchnorm, connect, controls, curve, ranks
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample
 from landscape.nested import Coordinates
@@ -203,7 +203,7 @@ def train(
     held: dict[str, Any] = {"checks": 0, "steps": 0, "lowest": np.inf, "end": ""}
     if resume and files.state.is_file():
         route, state, held = controls.load(files.state, space)
-    else:
+    elif ranks.first():
         files.discard()
     for check in () if held["end"] else _run(ends.training, route, settings, held, state):
         held = {
@@ -212,13 +212,13 @@ def train(
             "lowest": min(held["lowest"], check.highest),
             "end": "flat" if check.flat else "" if np.isfinite(check.highest) else "diverged",
         }
-        if check.best:
+        if check.best and ranks.first():
             controls.save(files.path, space, check.path, facts={**facts, "steps": check.steps})
-        if held["end"] != "diverged":
+        if held["end"] != "diverged" and ranks.first():
             controls.save(files.state, space, check.path, facts=held, state=check.state)
         record = {"checks": held["checks"], "highest": check.highest}
         yield Step(record, check.steps, settings.steps, f"highest loss {check.highest:.4g}")
-    if not files.path.is_file():
+    if not ranks.agreed(files.path.is_file()):  # and all of it is written
         raise UserError(
             f"the path diverged within its first {held['steps']} gradients: lower --rate "
             f"{settings.rate:g}"

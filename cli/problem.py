@@ -170,7 +170,10 @@ def load(
         batches=batches,
         findings=findings,
         config=config,
-        circumstances={"device": str(device), "threads": torch.get_num_threads(), **versions()},
+        circumstances={
+            **{"device": str(device), "threads": torch.get_num_threads()},
+            **{"ranks": ranks.count(), **versions()},
+        },
         notes=(*loaded.notes, *findings.notes),
         name=path.name,
         split=task.split,

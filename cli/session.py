@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -19,7 +18,7 @@ from landscape.errors import UserError
 from landscape.journal import Journal
 from landscape.results import Result
 
-from . import provenance
+from . import launch, provenance
 from .options import Output
 from .plot import common_limits
 from .problem import Problem
@@ -60,7 +59,7 @@ class Session:
     def __init__(self, out: Output, kind: str, sources: list[Path]) -> None:
         """Check the output options before anything is computed."""
         self.out, self.kind, self.sources = out, kind, sources
-        self.first = os.environ.get("RANK", "0") == "0"  # the rank that prints and writes
+        self.first = launch.is_first()
         self.console = Console(stderr=True, quiet=out.quiet or not self.first, highlight=False)
         limit = duration(out.time_limit, "--time-limit")
         self.deadline = None if limit is None else time.monotonic() + limit

@@ -38,6 +38,11 @@ def number() -> int:
     return dist.get_rank() if count() > 1 else 0
 
 
+def first() -> bool:
+    """Whether this is the rank that writes."""
+    return number() == 0
+
+
 def share(items: Iterable[T]) -> Iterator[T]:
     """Every N-th of the items, from this rank's number on."""
     total, mine = count(), number()

@@ -17,6 +17,7 @@ TEXTS = (
     "docs/files.md",
     "docs/gate.md",
     "docs/connect.md",
+    "docs/ranks.md",
     "cli/demo.py",
 )
 

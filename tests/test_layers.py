@@ -60,14 +60,15 @@ ARROWS = {
     "batchnorm": "tree",
     "directions": "device space",
     "evaluation": "estimate modes task tree",
+    "ranks": "estimate",
     "second_order": "",
     "jacobian": "",
-    "products": "device estimate evaluation modes second_order space task tree",
+    "products": "device estimate evaluation modes ranks second_order space task tree",
     "outputs": "modes task tree",
     "gauss_newton": "estimate jacobian modes outputs products",
     "fisher": "estimate jacobian products",
-    "objective": "batchnorm device estimate evaluation fisher gauss_newton modes products space"
-    " task tree",
+    "objective": "batchnorm device estimate evaluation fisher gauss_newton modes products ranks"
+    " space task tree",
     "product_check": "device objective products",
     "probe": "batches estimate modes objective tree",
     "surface": "estimate nested objective results",
