@@ -36,7 +36,7 @@ def compare(name, train, data) -> None:
     few = objective(net, tuple(t[::8] for t in data)).hessian(theta)
     low_cost, few_cost = costs(theta, exact, low, few)
     random = torch.zeros_like(theta)
-    truth = plain(exact, random, 1e-6).pairs().values
+    truth = plain(exact, random, 1e-5).pairs().values
     print(f"{name}: a product in bfloat16 costs {low_cost:.2f}, of an eighth {few_cost:.2f}")
 
     def line(what, values, cost, certified):
@@ -44,9 +44,8 @@ def compare(name, train, data) -> None:
         verdict = "certified" if certified else "not certified"
         print(f"  {what:61s}{cost:6.1f}{error:9.0e}  {verdict}", flush=True)
 
-    for tolerance in (TOLERANCE, 10 * TOLERANCE):
-        pairs = plain(exact, random, tolerance).pairs()
-        line(f"plain, tolerance {tolerance:g}", pairs.values, pairs.products, tolerance < 0.01)
+    pairs = plain(exact, random, TOLERANCE).pairs()
+    line("plain", pairs.values, pairs.products, True)
     search = plain(low, random, 10 * TOLERANCE)
     spent, start = low_cost * search.krylov.products, leading(search)
     first, last = rayleigh_ritz(exact, start)

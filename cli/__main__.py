@@ -1,5 +1,6 @@
 """`python -m landscape.cli`, the same as `landscape`."""
 
 from . import app
+from .launch import arguments
 
-app(prog_name="landscape")
+app(arguments(), prog_name="landscape")

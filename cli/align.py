@@ -1,12 +1,12 @@
 """The second of two networks with its units permuted to match the first."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from landscape import alignment, symmetry
+from landscape import alignment, repair, symmetry
 from landscape.errors import UserError
 
 from .problem import Problem
@@ -14,9 +14,16 @@ from .problem import Problem
 
 @dataclass(frozen=True)
 class Aligned:
-    """A permuted network: its point (P,), and in a line how it came about."""
+    """A permuted network.
+
+    Attributes:
+        theta: its point (P,).
+        tensors: all of it, by name.
+        about: how it came about, in a line.
+    """
 
     theta: Tensor
+    tensors: Mapping[str, Tensor]
     about: str
 
 
@@ -49,7 +56,7 @@ class Aligner:
         objective = self._problem.objective
         try:
             if self._found is None:
-                self._found = symmetry.find(objective, self._problem.theta)
+                self._found = self._movable()
             done = alignment.align(
                 objective,
                 self._found,
@@ -67,26 +74,48 @@ class Aligner:
         if not done.units:
             self._note("no alignment: no unit of the network can be permuted")
             return None
-        if frozen := self._moved_constants(done.tensors, self._named(b, b_buffers)):
-            self._note(f"no alignment: it would permute '{frozen}', which is frozen")
-            return None
         about = (
             f"straight line, {done.moved} of {done.units} units permuted by {self.method}, which "
             f"brings the ends from {done.distance:.4g} to {done.aligned_distance:.4g}"
         )
-        return Aligned(objective.space.ravel(done.tensors), about)
+        return Aligned(objective.space.ravel(done.tensors), done.tensors, about)
+
+    def repaired(
+        self, a: Tensor, a_buffers: Mapping[str, Tensor], to: Aligned
+    ) -> Callable[[Tensor, float], Tensor]:
+        """What resets the statistics of hidden units at t of the line from `a` to `to`.
+
+        Raises:
+            UserError: the network has BatchNorm, whose statistics are recomputed anyway.
+        """
+        objective, found = self._problem.objective, self._found
+        assert found is not None
+        try:
+            reset = repair.between(objective, found.groups, self._named(a, a_buffers), to.tensors)
+        except ValueError as error:
+            raise UserError(f"--repair: {error}; leave it out") from error
+
+        def point(theta: Tensor, t: float) -> Tensor:
+            return objective.space.ravel(reset(self._named(theta, {}), t))
+
+        return point
 
     def _named(self, theta: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         objective = self._problem.objective
         return {**objective.constants(), **buffers, **objective.space.unravel(theta)}
 
-    def _moved_constants(
-        self, tensors: Mapping[str, Tensor], before: Mapping[str, Tensor]
-    ) -> str | None:
-        """A frozen parameter that the permutation would change, if there is one."""
+    def _movable(self) -> symmetry.Symmetry:
+        """What can be permuted without changing a tensor that is frozen."""
         objective = self._problem.objective
-        frozen = {n for n, p in objective.net.named_parameters() if n not in objective.space.names}
-        return next((n for n in frozen if not torch.equal(tensors[n], before[n])), None)
+        found = symmetry.find(objective, self._problem.theta)
+        moving = set(objective.space.names)
+        frozen = {n for n, _ in objective.net.named_parameters() if n not in moving}
+        still = [g for g in found.groups if frozen & set(g.tensors)]
+        for group in still:
+            name = next(n for n in group.tensors if n in frozen)
+            self._note(f"the {group.size} units of '{name}' keep their order: it is frozen")
+        groups = tuple(g for g in found.groups if g not in still)
+        return replace(found, groups=groups)
 
     def _note(self, text: str) -> None:
         if text not in self._told:

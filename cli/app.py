@@ -13,6 +13,7 @@ from . import (
     init,
     merge,
     plot,
+    report,
     sharpness,
     show,
     surface,
@@ -67,5 +68,6 @@ for function in (
     gate.gate,
     show.show,
     plot.plot,
+    report.report,
 ):
     register(app, function)

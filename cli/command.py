@@ -14,6 +14,7 @@ import typer
 
 from landscape.errors import UserError
 
+from . import launch
 from .options import Debug
 
 
@@ -38,7 +39,9 @@ def register(app: typer.Typer, function: Callable[..., None]) -> None:
         arguments = {n: v for n, v in values.items() if n in hints}
         for name, group in groups.items():
             arguments[name] = group(**{f.name: values[f.name] for f in dataclasses.fields(group)})
-        with _exit_codes(debug):
+        if values.get("processes", 1) > 1 and "RANK" not in os.environ:
+            raise typer.Exit(launch.over(values["processes"]))
+        with launch.reporting(), _exit_codes(debug):
             function(**arguments)
 
     spread = inspect.Signature([p.replace(kind=keyword) for p in parameters])
@@ -109,7 +112,7 @@ def _sentence(error: BaseException) -> str:
 def _fail(text: str, code: int) -> None:
     from rich.console import Console
 
-    Console(stderr=True).print(
+    Console(stderr=True, quiet=not launch.is_first()).print(
         f"[bold red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True
     )
     raise typer.Exit(code)

@@ -48,6 +48,8 @@ def connect(
     """
     one_of(paths.method, METHODS, "--method")
     one_of(paths.align, ALIGNMENTS, "--align")
+    if paths.repair and (paths.align == "none" or len(checkpoints) != 2):
+        raise BadParameter("needs two checkpoints and an alignment", param_hint="--repair")
     low, high = number_range(looking.range, "--range")
     if low > 0 or high < 1:
         raise BadParameter("the range must hold 0 and 1", param_hint="--range")
@@ -190,7 +192,7 @@ def _export(
     ends: "Ends", paths: Paths, files: "Files", first: File, tell: "Callable[[str], None]"
 ) -> None:
     """The network at one place of the path as a checkpoint, its BatchNorm statistics with it."""
-    from landscape import checkpoint_write
+    from landscape import checkpoint_write, ranks
 
     assert paths.export is not None
     objective, other = ends.problem.objective, ends.other.name
@@ -199,7 +201,8 @@ def _export(
     stems = f"{first.stem}-{File(other).stem}"
     suffix = first.suffix if first.suffix == checkpoint_write.SAFETENSORS else ".pt"
     name = f"{stems}.{paths.method}-{paths.export:g}{suffix}"
-    checkpoint_write.save(File(name), checkpoint_write.state(objective.net, tensors))
+    if ranks.first():
+        checkpoint_write.save(File(name), checkpoint_write.state(objective.net, tensors))
     tell(f"the network at t = {paths.export:g}: {name}")
 
 
@@ -245,6 +248,7 @@ def _analysis(
     config: Mapping[str, Any],
 ) -> "Analysis":
     """The straight lines, then the trained path; whatever an earlier run has done is kept."""
+    from landscape import ranks
     from landscape.path import line
 
     from .connect_run import Stages, train
@@ -260,7 +264,12 @@ def _analysis(
         if align is not None and not straight.closed:
             mine, theirs = ends.problem.buffers(), ends.other.buffers
             if (moved := align(a, mine, b, theirs)) is not None:
-                yield from stages[0].explore("aligned", line(a, moved.theta), about=moved.about)
+                way = line(a, moved.theta)
+                yield from stages[0].explore("aligned", way, about=moved.about)
+                if paths.repair:
+                    reset = align.repaired(a, mine, moved)
+                    about = "the aligned line with statistics reset (Jordan et al. 2023)"
+                    yield from stages[0].explore("repaired", way, about=about, reset=reset)
         if paths.method != "line" and not straight.closed:
             settings = _settings(paths, ends.problem.config["seed"])
             facts = {"from": ends.problem.config["tensors"], "to": ends.other.digest}
@@ -270,7 +279,8 @@ def _analysis(
                 paths.method, found.path, gradients=found.gradients, about=found.about
             )
         result = stages[0].record(complete=True)
-        files.state.unlink(missing_ok=True)
+        if ranks.first():
+            files.state.unlink(missing_ok=True)
         return result
 
     def snapshot() -> "Connection | None":

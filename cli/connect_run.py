@@ -1,7 +1,7 @@
 """The stages of `landscape connect`: straight lines first, then a path found by training."""
 
 import dataclasses
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path as File
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape import band, batchnorm, connect, controls, curve
+from landscape import band, batchnorm, connect, controls, curve, ranks
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample
 from landscape.nested import Coordinates
@@ -85,16 +85,27 @@ class Stages:
         self._own = ends.own()
 
     def explore(
-        self, name: str, route: Path, *, gradients: int = 0, about: str = ""
+        self,
+        name: str,
+        route: Path,
+        *,
+        gradients: int = 0,
+        about: str = "",
+        reset: Callable[[Tensor, float], Tensor] | None = None,
     ) -> Generator[Step, None, None]:
-        """Look at one path, and add it to those found."""
+        """Look at one path, and add it to those found; `reset` changes its points once more."""
         points = dict(self._known.get(name, {}))
         place = torch.empty_like(route.controls[0])
+
+        def theta(t: float) -> Tensor:
+            point = route.at(t, place)
+            return point if reset is None else reset(point, t)
+
         found = connect.Found(name, route, points, None, gradients, about)
         if points:
             self.found.append(found)
         run = connect.profile(
-            lambda t: self.ends.at(route.at(t, place)),
+            lambda t: self.ends.at(theta(t)),
             self.look.axis,
             tolerance=self.look.tolerance,
             max_evaluations=self.look.max_evaluations,
@@ -107,7 +118,7 @@ class Stages:
             values: dict[str, Any] = {n: astuple(e) for n, e in point.estimates.items()}
             record = {"path": name, "at": point.at[0], "values": values}
             yield Step(record, point.done, point.planned, name)
-        barriers = connect.barriers(lambda t: self._losses(route.at(t, place)), points)
+        barriers = connect.barriers(lambda t: self._losses(theta(t)), points)
         self.found[-1] = dataclasses.replace(found, barriers=barriers)
 
     def _losses(self, theta: Tensor) -> PerExample:
@@ -192,7 +203,7 @@ def train(
     held: dict[str, Any] = {"checks": 0, "steps": 0, "lowest": np.inf, "end": ""}
     if resume and files.state.is_file():
         route, state, held = controls.load(files.state, space)
-    else:
+    elif ranks.first():
         files.discard()
     for check in () if held["end"] else _run(ends.training, route, settings, held, state):
         held = {
@@ -201,20 +212,20 @@ def train(
             "lowest": min(held["lowest"], check.highest),
             "end": "flat" if check.flat else "" if np.isfinite(check.highest) else "diverged",
         }
-        if check.best:
+        if check.best and ranks.first():
             controls.save(files.path, space, check.path, facts={**facts, "steps": check.steps})
-        if held["end"] != "diverged":
+        if held["end"] != "diverged" and ranks.first():
             controls.save(files.state, space, check.path, facts=held, state=check.state)
         record = {"checks": held["checks"], "highest": check.highest}
         yield Step(record, check.steps, settings.steps, f"highest loss {check.highest:.4g}")
-    if not files.path.is_file():
+    if not ranks.agreed(files.path.is_file()):  # and all of it is written
         raise UserError(
             f"the path diverged within its first {held['steps']} gradients: lower --rate "
             f"{settings.rate:g}"
         )
     best, _, kept = controls.load(files.path, space)
     end = {
-        "flat": "flat: no higher than its ends",
+        "flat": f"flat at {curve.LOOKS} places of it on the training data",
         "diverged": f"diverged, the best is kept, of {kept['steps']} gradients",
         "": f"the best is that of {kept['steps']}",
     }[held["end"]]

@@ -23,6 +23,7 @@ NEXT = (
     "landscape merge a.pt b.pt -o m.pt",
     "landscape gate a.pt --baseline b.pt",
     "landscape show ckpt.surface.h5",
+    "landscape report ckpt.surface.h5 -o report.html",
     "landscape check ckpt.pt",
 )
 

@@ -14,6 +14,7 @@ from typer import Argument
 
 from landscape.errors import UserError
 
+from . import launch
 from .options import SetUp
 from .options_gate import Gate, Reports
 
@@ -56,17 +57,21 @@ def gate(
         typer.echo(gate_init.NEXT, err=True)
         return
 
+    from landscape import ranks
+
     from . import gate_run, gate_tell
 
     started = time.time(), time.monotonic()
     policy, source = _policy(against)
     _check_reports(reports, candidate)
-    console = gate_tell.console(reports.quiet)
+    console = gate_tell.console(reports.quiet or not launch.is_first())
     gate_tell.policy(console, policy, source)
     verdict, problem = gate_run.measure(candidate, setup, against, policy)
     code = _code(verdict, reports)
     command = _command(candidate, setup, against)
     origin = _origin(candidate, against, source, problem, command=command, code=code, begun=started)
+    if not ranks.first():
+        return
     gate_tell.verdict(console, verdict)
     if reports.explain:
         console.print(f"measure it again: {command}", markup=False, soft_wrap=True)

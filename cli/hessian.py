@@ -187,7 +187,7 @@ def _analysis(
 ) -> "Analysis":
     import torch
 
-    from landscape import eigenvectors
+    from landscape import eigenvectors, ranks
     from landscape.hessian import Curvature
 
     from . import eigen
@@ -218,13 +218,9 @@ def _analysis(
             if settings.diagonal and run.probes is not None:
                 diagonal, stderr = run.probes.diagonal()
                 more = {"diagonal": diagonal, "diagonal_stderr": stderr}
-            eigenvectors.save(
-                vectors,
-                problem.objective.space,
-                run.pairs,
-                belongs_to=eigen.identity(problem),
-                more=more,
-            )
+            if ranks.first():
+                space, identity = problem.objective.space, eigen.identity(problem)
+                eigenvectors.save(vectors, space, run.pairs, belongs_to=identity, more=more)
         return labelled(complete=True)
 
     def snapshot() -> "Spectrum | None":

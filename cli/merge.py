@@ -252,7 +252,7 @@ def _analysis(
     import numpy as np
     import torch
 
-    from landscape import batchnorm, checkpoint, checkpoint_write, comparison
+    from landscape import batchnorm, checkpoint, checkpoint_write, comparison, ranks
     from landscape.krylov import norm
     from landscape.results import Merge
 
@@ -275,7 +275,8 @@ def _analysis(
         for place, model in enumerate(rows, 1):
             found.append(comparison.evaluated(objective, model.theta, model.buffers))
             yield Step(None, place, len(rows), model.name)
-        checkpoint_write.save(made, state)
+        if ranks.first():
+            checkpoint_write.save(made, state)
         split = f" ({problem.split} split)" if problem.split else ""
         return Merge(
             model=tuple(model.name for model in rows),

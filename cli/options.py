@@ -144,6 +144,15 @@ class SetUp:
             help="Add X/2 |theta|^2 to the loss (weight decay).",
         ),
     ] = 0.0
+    processes: Annotated[
+        int,
+        _network(
+            min=1,
+            metavar="N",
+            help="Share the batches out over N processes of this machine, each with a device of "
+            "its own where there are several.",
+        ),
+    ] = 1
     seed: Annotated[
         int, _network(min=0, callback=_seed, metavar="N", help="Of every random draw.")
     ] = 0
@@ -262,7 +271,8 @@ Memory = Annotated[
     str | None,
     _curvature(
         metavar="BYTES",
-        help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free.",
+        help="For kept graphs, as in 2G or 500M; 0 keeps none. A quarter of what is free, or the "
+        "graph of a single batch.",
     ),
 ]
 Force = Annotated[

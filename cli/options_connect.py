@@ -35,6 +35,15 @@ class Paths:
     restarts: Annotated[
         int, _path(min=1, metavar="N", help="Matchings tried; the best is kept.")
     ] = 5
+    repair: Annotated[
+        bool,
+        _path(
+            "--repair",
+            metavar="",
+            help="Look at the aligned line with the statistics of hidden units reset too (REPAIR, "
+            "Jordan et al. 2023). For networks without BatchNorm.",
+        ),
+    ] = False
     bends: Annotated[
         int | None,
         _path(min=1, metavar="N", help="Points between the ends; default 1, and 3 for neb."),

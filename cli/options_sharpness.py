@@ -64,18 +64,23 @@ class Sharp:
     no_1d: Annotated[
         bool, _ball("--no-1d", metavar="", help="Hold tensors of one dimension still.")
     ] = False
-    steps: Annotated[
-        int, _effort(min=1, metavar="N", help="Gradients of each ascent of worst.")
-    ] = 20
+    steps: Annotated[int, _effort(min=1, metavar="N", help="Gradients of the search of worst.")] = (
+        100
+    )
     restarts: Annotated[
-        int, _effort(min=0, metavar="N", help="Further ascents of worst, from random points.")
+        int,
+        _effort(
+            min=0,
+            metavar="N",
+            help="Further ascents of worst, from random points, of 20 gradients each.",
+        ),
     ] = 0
     from_top: Annotated[
         bool,
         _effort(
             "--from-top",
             metavar="",
-            help="Further ascents of worst, from both signs of the top eigenvector.",
+            help="Two further ascents of worst, from both signs of the top eigenvector.",
         ),
     ] = False
     draws: Annotated[

@@ -1,6 +1,7 @@
 """From options to a problem: the objective, the point, and a record of where both came from."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from landscape import batchnorm, checkpoint, language, probe, space
+from landscape import batchnorm, checkpoint, language, probe, ranks, space
 from landscape.batches import Batches, Selection
 from landscape.errors import UserError
 from landscape.objective import Objective
@@ -132,6 +133,7 @@ def load(
     keep_freed_memory()
     dtype = DTYPES[one_of(setup.dtype, tuple(DTYPES), "--dtype")]
     device = choose_device(setup.device, dtype)
+    ranks.start(device)
     selection = _selection(setup)
     task = _task(setup, path)
     report("task", task.name)
@@ -168,7 +170,10 @@ def load(
         batches=batches,
         findings=findings,
         config=config,
-        circumstances={"device": str(device), "threads": torch.get_num_threads(), **versions()},
+        circumstances={
+            **{"device": str(device), "threads": torch.get_num_threads()},
+            **{"ranks": ranks.count(), **versions()},
+        },
         notes=(*loaded.notes, *findings.notes),
         name=path.name,
         split=task.split,
@@ -335,7 +340,10 @@ def choose_device(name: str, dtype: torch.dtype) -> torch.device:
         UserError: no such device here, or float64 on one that lacks it.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        own = os.environ.get("LOCAL_RANK")  # of a rank that torchrun has started
+        return torch.device("cuda" if own is None else f"cuda:{own}")
     try:
         device = torch.device(name)
     except RuntimeError as error:

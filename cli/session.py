@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from landscape import plot, store
+from landscape import plot, ranks, store
 from landscape.errors import UserError
 from landscape.journal import Journal
 from landscape.results import Result
 
-from . import provenance
+from . import launch, provenance
 from .options import Output
 from .plot import common_limits
 from .problem import Problem
@@ -59,7 +59,8 @@ class Session:
     def __init__(self, out: Output, kind: str, sources: list[Path]) -> None:
         """Check the output options before anything is computed."""
         self.out, self.kind, self.sources = out, kind, sources
-        self.console = Console(stderr=True, quiet=out.quiet, highlight=False)
+        self.first = launch.is_first()
+        self.console = Console(stderr=True, quiet=out.quiet or not self.first, highlight=False)
         limit = duration(out.time_limit, "--time-limit")
         self.deadline = None if limit is None else time.monotonic() + limit
         self.results: list[tuple[Path, Result]] = []
@@ -94,41 +95,51 @@ class Session:
         config = {**problem.config, **analysis.config}
         for note in problem.notes:
             self.tell(f"note: {note}")
-        if store.finished(target, config, overwrite=self.out.overwrite):
+        finished = self.first and store.finished(target, config, overwrite=self.out.overwrite)
+        if ranks.agreed(finished):
             self.tell(f"{target} is complete already: nothing to compute")
             self.results.append((target, store.load(target)))
             return
         started, clock = time.time(), time.monotonic()
 
         def save(result: Result) -> None:
+            if not self.first:
+                return
             origin = provenance.record(
                 started, time.monotonic() - clock, problem.circumstances, problem.notes
             )
             store.save(target, result, config=config, provenance=origin)
 
-        with Journal(
-            target, config, problem.circumstances, overwrite=self.out.overwrite
-        ) as journal:
-            if journal.records:
-                self.tell(f"resumed: {len(journal.records)} evaluations of an earlier run are kept")
-            for name, (then, now) in journal.changed.items():
+        with self._journal(target, config, problem.circumstances) as journal:
+            records = ranks.agreed(journal.records if journal else [])
+            if records:
+                self.tell(f"resumed: {len(records)} evaluations of an earlier run are kept")
+            for name, (then, now) in (journal.changed if journal else {}).items():
                 self.tell(f"note: {name} was {then} in the earlier run and is {now} now")
-            result = self._drive(analysis, journal, save, problem.name)
+            result = self._drive(analysis.start(records), analysis, journal, save, problem.name)
             save(result)
-            if result.complete:
+            if journal and result.complete:
                 journal.remove()
-            else:
+            elif not result.complete:
                 self.tell(f"stopped at the time limit: {target} is kept{self._goes_on}")
         self.results.append((target, result))
 
+    def _journal(
+        self, target: Path, config: Mapping[str, Any], circumstances: Mapping[str, Any]
+    ) -> contextlib.AbstractContextManager[Journal | None]:
+        """The journal, which the first rank alone keeps."""
+        if not self.first:
+            return contextlib.nullcontext()
+        return Journal(target, config, circumstances, overwrite=self.out.overwrite)
+
     def _drive(
         self,
+        run: Generator[Step, None, Result],
         analysis: Analysis,
-        journal: Journal,
+        journal: Journal | None,
         save: Callable[[Result], None],
         title: str,
     ) -> Result:
-        run = analysis.start(journal.records)
         saved = time.monotonic()
         try:
             with self._progress(title) as show:
@@ -139,11 +150,12 @@ class Session:
                         result: Result = stop.value
                         return result
                     if step.record is not None:
-                        journal.append(step.record)
+                        if journal is not None:
+                            journal.append(step.record)
                         self._goes_on = ", and the same command goes on from there"
                     show(step)
                     now = time.monotonic()
-                    late = self.deadline is not None and now > self.deadline
+                    late = self.deadline is not None and ranks.agreed(now > self.deadline)
                     if not late and now - saved < SNAPSHOT_SECONDS:
                         continue
                     partial = analysis.snapshot()
@@ -179,6 +191,8 @@ class Session:
 
     def finish(self) -> None:
         """Draw all results on one scale, and print where they are."""
+        if not self.first:
+            return
         pictures = self._draw()
         summaries = []
         for (target, result), picture in zip(self.results, pictures, strict=True):

@@ -27,6 +27,11 @@ def sentences(result: Connection) -> list[str]:
         for index, name in enumerate(result.path)
         if off[index] and result.complete
     ]
+    if len(result.path) > 1 and result.gradients[-1] and result.highest[-1] >= result.highest[0]:
+        lines.append(
+            "warning: the trained path is no lower than the straight line: lower --rate, or raise "
+            "--steps or --bends"
+        )
     return lines
 
 

@@ -16,7 +16,7 @@ class Around:
 
     Attributes:
         objective: the mean loss.
-        theta: (P,) the centre.
+        theta: (P,) the centre; may be of a lower precision than the space of the objective.
         base: totals and weights of the losses of the examples at the centre.
         loss: its mean at the centre, with what l2 adds.
         metrics: the same of the task's metrics, by name.
@@ -31,7 +31,7 @@ class Around:
             UserError: the loss is not finite there.
         """
         self.objective, self.theta = objective, theta.detach()
-        self.metrics = objective.examples(self.theta)
+        self.metrics = objective.examples(self.theta.to(objective.space.dtype))
         self.base = self.metrics.pop("loss")
         self.gradients, self.forwards = 0, 1
         if not bool(self.base.total.isfinite().all()):
@@ -59,30 +59,36 @@ class Around:
             )
         return gradient
 
-    def rises(self, e: Tensor) -> PerExample:
-        """Totals of the rises and weights (N,) at `e` (P,); one forward.
+    def rises(self, u: Tensor, scale: Tensor | None = None) -> PerExample:
+        """Totals of the rises and weights (N,) at e = scale * u (P,); one forward.
 
-        A loss that is not a number counts as infinite.
+        A loss that is not a number counts as infinite. Holds one vector beside those given.
         """
         self.forwards += 1
-        there = self.objective.losses(self.theta + e)
-        total = there.total - self.base.total + self._penalty(e) * self.base.weight
+        there = self.objective.losses(self._point(u, scale))
+        total = there.total - self.base.total + self._penalty(u, scale) * self.base.weight
         return PerExample(total.nan_to_num(torch.inf, torch.inf, -torch.inf), *self.base[1:])
 
-    def rise(self, e: Tensor) -> float:
-        """The mean rise at `e` (P,); one forward."""
-        return mean(self.rises(e))
+    def rise(self, u: Tensor, scale: Tensor | None = None) -> float:
+        """The mean rise at e = scale * u (P,); one forward."""
+        return mean(self.rises(u, scale))
 
-    def slope(self, e: Tensor) -> tuple[float, Tensor]:
-        """The mean rise at `e` (P,) and the gradient (P,) there; one gradient."""
+    def slope(self, u: Tensor, scale: Tensor | None = None) -> tuple[float, Tensor]:
+        """The mean rise at e = scale * u (P,) and the gradient (P,) there; one gradient."""
         self.gradients += 1
-        loss, gradient = self.objective.loss_and_gradient(self.theta + e)
-        return float((loss - self.loss).nan_to_num(torch.inf)), gradient
+        loss, gradient = self.objective.loss_and_gradient(self._point(u, scale))
+        return float((loss - self.loss).nan_to_num(torch.inf, torch.inf, -torch.inf)), gradient
 
-    def _penalty(self, e: Tensor) -> float:
+    def _point(self, u: Tensor, scale: Tensor | None) -> Tensor:
+        wide = self.objective.space.dtype
+        e = u.to(wide, copy=True) if scale is None else (u * scale).to(wide)
+        return e.add_(self.theta)
+
+    def _penalty(self, u: Tensor, scale: Tensor | None) -> float:
         if not self.objective.l2:
             return 0.0
-        along, square = lanczos.dots(torch.stack([self.theta, e]), e).tolist()
+        e = (u if scale is None else u * scale).to(self.objective.space.dtype)
+        along, square = lanczos.dots(torch.stack([self.theta.to(e), e]), e).tolist()
         return float(self.objective.l2 * (along + square / 2))
 
 
@@ -105,20 +111,16 @@ class Rounding:
             return
         first = tree.move(next(iter(around.objective.batches)), where.device, torch.float64)
         exact = around.objective.over([first], dtype=torch.float64)
-        self.wide = Around(exact, around.theta.double())
+        self.wide = Around(exact, around.theta)
 
-    def error(self, perturbations: list[tuple[Tensor, PerExample]]) -> float:
-        """|rise - rise in float64|, of the mean over the perturbations; NaN if it is not known.
+    def error(self, u: Tensor, rises: PerExample, scale: Tensor | None = None) -> float:
+        """The mean of `rises` (N,) at e = scale * u (P,) less that in float64.
 
-        Each is e (P,) with its rises (N,); only those of the first batch are used. As many float64
-        forwards of the first batch.
+        Of the first batch; one float64 forward of it. NaN if it is not known.
         """
         if self.wide is None:
             return float("nan")
-        off = []
-        for e, rises in perturbations:
-            exact = self.wide.rises(e.double())
-            count = len(exact.total)
-            same = PerExample(rises.total[:count], rises.weight[:count], rises.basis)
-            off.append(mean(same) - mean(exact))
-        return abs(sum(off) / len(off))
+        exact = self.wide.rises(u, scale)
+        count = len(exact.total)
+        same = PerExample(rises.total[:count], rises.weight[:count], rises.basis)
+        return mean(same) - mean(exact)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor
 from landscape.around import Around
 from landscape.geometry import Ball
 
-ROUND = 20  # steps after which the step size begins anew
+ROUND = 20  # gradients of the first ascent, and of every schedule of step sizes
 CHECKPOINTS = (5, 9, 12, 15, 17, 19)  # Croce and Hein (2020), section 3.1, for 20 steps
 MOMENTUM = 0.75
 SUCCESSES = 0.75
-EXTRA = 0.3  # of such a step, on top of it; found by trial
-FULL = 32.0  # in units of rho: a step that forgets where it came from
-SCREEN = 4  # steps after which the better of two ascents goes on; found by trial
+REACH = (-3.0, 0.5)  # of a secant step, in units of the step before; found by trial
+SCREEN = 5  # gradients after which the better of two ascents goes on; found by trial
+AWAY, EXPLORING = 5, 12  # ascents away from what was found, gradients of each; found by trial
+_TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -38,90 +39,9 @@ def step(around: Around, ball: Ball, rho: float, generator: torch.Generator) -> 
     if bool(u.any()):
         return u
     beside = ball.sample(u, rho, generator)
-    slope = ball.stretch(around.slope(ball.stretch(beside))[1])
+    slope = ball.stretch(around.slope(beside, ball.scale)[1])
     u = ball.steepest(slope, rho) if bool(slope.isfinite().all()) else beside
     return u if bool(u.any()) else beside
-
-
-def climb(around: Around, ball: Ball, rho: float, start: Tensor, *, steps: int) -> Point:
-    """The best point of `steps` steps of Auto-PGD from `start` (P,); as many gradients.
-
-    Croce and Hein (2020), algorithm 1, with normalised gradients, in the coordinates u, but for its
-    first steps: they go all the way to the maximum of the linear model there, which never falls
-    where the loss is convex and is a power iteration where it is quadratic; the first time that
-    they fail, their steps of rho begin. Every 20 steps the schedule begins anew at the best point
-    with half the step, so that more steps go on where fewer end, and never find less.
-    """
-    best, _ = _advance(_climb(around, ball, rho, start), steps, None)
-    assert best is not None
-    return best
-
-
-def race(around: Around, ball: Ball, rho: float, starts: Sequence[Tensor], *, steps: int) -> Point:
-    """The best point of `steps` gradients shared by ascents from several starts.
-
-    Each gets 4 steps in its turn, then the best of them goes on: one start may lead into a lower
-    summit (0.88 of the other on a small CNN), and it shows early.
-    """
-    ascents = [_climb(around, ball, rho, start) for start in starts]
-    bests: list[Point] = []
-    for ascent in ascents:
-        turn = min(SCREEN, steps)
-        best, spent = _advance(ascent, turn, None)
-        steps -= spent
-        if best is not None:
-            bests.append(best)
-    leading = max(range(len(bests)), key=lambda i: bests[i].rise)
-    found, _ = _advance(ascents[leading], steps, bests[leading])
-    assert found is not None
-    return found
-
-
-def _advance(ascent: Iterator[Point], steps: int, best: Point | None) -> tuple[Point | None, int]:
-    """The best point of so many more steps, and the steps taken."""
-    spent = 0
-    while spent < steps and (best is None or math.isfinite(best.rise)):
-        point = next(ascent, None)
-        if point is None:
-            break
-        spent += 1
-        if best is None or point.rise > best.rise:
-            best = point
-    return best, spent
-
-
-def _climb(around: Around, ball: Ball, rho: float, start: Tensor) -> Iterator[Point]:
-    """The points visited, each with one gradient, without an end."""
-    best, slope_of_best = Point(start, -math.inf), start
-    for turn in itertools.count():
-        u = last = start if turn == 0 else best.u
-        known = None if turn == 0 else (best.rise, slope_of_best)
-        eta = FULL * rho if turn == 0 else 2 * rho / 2**turn
-        successes, previous, halved, best_before, mark = 0, -math.inf, True, -math.inf, 0
-        for k in range(ROUND):
-            if known is None:
-                rise, gradient = around.slope(ball.stretch(u))
-                yield Point(u, rise)
-                if not math.isfinite(rise) or not bool(gradient.isfinite().all()):
-                    return
-                known = rise, ball.stretch(gradient)
-            rise, slope = known
-            successes += rise > previous
-            if rise > best.rise:
-                best, slope_of_best = Point(u, rise), slope
-            if k in CHECKPOINTS:
-                few = successes < SUCCESSES * (k - mark)
-                stuck = not halved and best.rise == best_before
-                halved, best_before, successes, mark = few or stuck, best.rise, 0, k
-                if halved:
-                    eta, u, last = min(eta / 2, rho), best.u, best.u
-                    slope, rise = slope_of_best, best.rise
-            z = ball.project(u + ball.steepest(slope, eta), rho)
-            momentum = MOMENTUM if k and eta <= 2 * rho else 1.0
-            following = u + momentum * (z - u) + (1 - momentum) * (u - last)
-            if k and eta > 2 * rho:
-                following = z + EXTRA * (z - u)
-            u, last, previous, known = ball.project(following, rho), u, rise, None
 
 
 def worst(
@@ -131,7 +51,7 @@ def worst(
     *,
     starts: Sequence[Point],
     beside: Tensor,
-    fresh: Callable[[], Iterator[Tensor]],
+    fresh: Iterable[Tensor],
     steps: int,
 ) -> Point:
     """The largest rise found in the ball; a lower bound of the largest there is.
@@ -140,23 +60,160 @@ def worst(
         around: the loss around the centre.
         ball: of the perturbations.
         rho: its radius.
-        starts: points of the ball with their rises; the best of them begins the race.
-        beside: (P,) a random point, which begins it too.
-        fresh: gives further starts (P,), from each of which another ascent begins.
-        steps: gradients of the race, and of each further ascent.
+        starts: points of the ball with their rises; the search begins at the best of them.
+        beside: (P,) a random point, at which it begins too.
+        fresh: further starts (P,), from each of which an ascent of 20 gradients begins.
+        steps: gradients of the search.
 
     Returns:
         The best of all points seen, never below 0, the centre.
     """
     centre = Point(torch.zeros_like(around.theta), 0.0)
-    best = max((centre, *starts), key=lambda point: point.rise)
-    first = max(starts, key=lambda point: point.rise, default=None)
-    if math.isfinite(best.rise):
-        racing = [first.u, beside] if first else [beside]
-        for each in (racing, *([u] for u in fresh())):
-            found = race(around, ball, rho, each, steps=steps)
-            if found.rise > best.rise:
-                # Once more without the graph, so that all are compared by the same kernels.
-                found = Point(found.u, around.rise(ball.stretch(found.u)))
-                best = found if found.rise > best.rise else best
+    best = max((centre, *starts), key=_rise)
+    begin = [max(starts, key=_rise).u, beside] if starts else [beside]
+    ascents = [itertools.islice(search(around, ball, rho, begin), steps)]
+    more = (itertools.islice(climb(around, ball, rho, u), ROUND) for u in fresh)
+    for points in itertools.chain(ascents, more):
+        if math.isinf(best.rise):
+            break
+        found = _best(points)
+        if found.rise > best.rise:
+            # Once more without the graph, so that all are compared by the same kernels.
+            found = Point(found.u, around.rise(found.u, ball.scale))
+            best = max(best, found, key=_rise)
     return best
+
+
+def search(around: Around, ball: Ball, rho: float, starts: Sequence[Tensor]) -> Iterator[Point]:
+    """The points visited in search of the highest summit, each with one gradient, without an end.
+
+    Each start gets 5 gradients, the better ascent 20 less those. Then follow five ascents of 12
+    gradients away from what was found, from u = -rho s / |s| with s the sum of the summits so far,
+    and 20 more of the best of all ascents; and again. Where a classifier is pushed far enough to
+    give every example the same class, there is a summit for each class, in directions that are
+    opposed more often than not: from random points, or from the SAM step, most ascents end on the
+    same few of them, and the highest was up to 1.9 times as high as those.
+    """
+    ascents = [_Ascent(climb(around, ball, rho, start)) for start in starts]
+    for ascent in ascents:
+        yield from ascent.advance(SCREEN)
+    leading = max(ascents, key=lambda ascent: ascent.best.rise)
+    yield from leading.advance(ROUND - SCREEN * len(ascents))
+    del ascents
+    found = leading.best.u / rho
+    while True:
+        for _ in range(AWAY):
+            other = _Ascent(climb(around, ball, rho, ball.steepest(-found, rho)))
+            yield from other.advance(EXPLORING)
+            found += other.best.u / rho
+            if other.best.rise > leading.best.rise:
+                leading = other
+        yield from leading.advance(ROUND)
+
+
+class _Ascent:
+    """An ascent that goes on when asked, and remembers its best point."""
+
+    def __init__(self, points: Iterator[Point]) -> None:
+        self._points, self.best = points, Point(torch.empty(0), -math.inf)
+
+    def advance(self, count: int) -> Iterator[Point]:
+        for point in itertools.islice(self._points, count):
+            self.best = max(point, self.best, key=_rise)
+            yield point
+
+
+def climb(around: Around, ball: Ball, rho: float, start: Tensor) -> Iterator[Point]:
+    """The points of one ascent from `start` (P,), each with one gradient.
+
+    Auto-PGD (Croce and Hein 2020, algorithm 1) with normalised gradients, in the coordinates u,
+    but for its first steps. Those go to the maximum of the linear model, which never falls where
+    the loss is convex and is a power iteration where it is quadratic, with a secant step along the
+    last of them. When they fail for the first time, Auto-PGD begins at the best point, and every 20
+    steps anew with half the step. Ends where the loss or its gradient is not finite.
+    """
+    best, uphill = Point(start, -math.inf), start
+    u, before = start, None
+    while True:
+        point, slope = _look(around, ball, u)
+        yield point
+        if slope is None:
+            return
+        if point.rise <= best.rise:
+            break
+        best, uphill = point, slope
+        target = ball.steepest(slope, rho)
+        miss = target - u
+        u = target if before is None else _secant(target, miss, *before)
+        u, before = ball.project(u, rho), (target, miss)
+    del before
+    for turn in itertools.count():
+        found = yield from _auto_pgd(around, ball, rho, best, uphill, eta=2 * rho / 2**turn)
+        if found is None:
+            return
+        best, uphill = found
+
+
+def _secant(target: Tensor, miss: Tensor, last_target: Tensor, last_miss: Tensor) -> Tensor:
+    """Where the fixed point of u -> target(u) would be if it were linear along the last step.
+
+    Anderson mixing with a memory of one.
+    """
+    change = miss - last_miss
+    share = float(torch.dot(miss, change)) / max(float(torch.dot(change, change)), _TINY)
+    return torch.lerp(target, last_target, min(max(share, REACH[0]), REACH[1]))
+
+
+def _auto_pgd(
+    around: Around, ball: Ball, rho: float, best: Point, uphill: Tensor, *, eta: float
+) -> Generator[Point, None, tuple[Point, Tensor] | None]:
+    """One schedule of step sizes from the best point, `uphill` (P,) its slope: the same after it.
+
+    The 19 points between are looked at; None where the loss is not finite.
+    """
+    u = last = best.u
+    rise, slope = best.rise, uphill
+    successes, previous, halved, best_before, mark = 0, -math.inf, True, -math.inf, 0
+    for k in range(ROUND):
+        if k:
+            point, seen = _look(around, ball, u)
+            yield point
+            if seen is None:
+                return None
+            rise, slope = point.rise, seen
+            successes += rise > previous
+            if rise > best.rise:
+                best, uphill = point, slope
+        if k in CHECKPOINTS:
+            few = successes < SUCCESSES * (k - mark)
+            stuck = not halved and best.rise == best_before
+            halved, best_before, successes, mark = few or stuck, best.rise, 0, k
+            if halved:
+                eta, u, last = eta / 2, best.u, best.u
+                rise, slope = best.rise, uphill
+        z = ball.project(u + ball.steepest(slope, eta), rho)
+        momentum = MOMENTUM if k else 1.0
+        following = u + momentum * (z - u) + (1 - momentum) * (u - last)
+        u, last, previous = ball.project(following, rho), u, rise
+    return best, uphill
+
+
+def _look(around: Around, ball: Ball, u: Tensor) -> tuple[Point, Tensor | None]:
+    """The rise at u (P,) and its slope (P,), None where either is not finite; one gradient."""
+    rise, gradient = around.slope(u, ball.scale)
+    finite = math.isfinite(rise) and bool(gradient.isfinite().all())
+    return Point(u, rise), ball.stretch(gradient) if finite else None
+
+
+def _best(points: Iterable[Point]) -> Point:
+    """The highest of them, or the first of an infinite rise."""
+    best = Point(torch.empty(0), -math.inf)
+    for point in points:
+        best = max(point, best, key=_rise)
+        if math.isinf(point.rise):
+            break
+    return best
+
+
+def _rise(point: Point) -> float:
+    return point.rise

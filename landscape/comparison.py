@@ -19,8 +19,9 @@ def evaluated(
     over the data.
     """
     found = objective.examples(theta, buffers=buffers)
-    total, weight, basis = found["loss"]
-    return {**found, "loss": PerExample(total + objective.penalty(theta) * weight, weight, basis)}
+    loss = found["loss"]
+    total = loss.total + objective.penalty(theta) * loss.weight
+    return {**found, "loss": loss._replace(total=total)}
 
 
 def with_last(found: Sequence[Mapping[str, PerExample]]) -> dict[str, OfModel]:

@@ -142,7 +142,7 @@ def barriers(
         """The loss at one place above a mix of the ends, `share` of it the last."""
         here = {0: first, len(t) - 1: last}.get(index) or losses(float(t[index]))
         below = (1 - share) * first.total + share * last.total
-        return estimate(PerExample(here.total - below, here.weight, here.basis))
+        return estimate(here._replace(total=here.total - below))
 
     return Barriers(
         chord=over(above, float(t[above])),

@@ -5,6 +5,7 @@ Everything is brought to one form: a total and a weight for each example. The me
 sum(total) / sum(weight), so batches of any size and examples of any length count right.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,8 +23,13 @@ class PerExample(NamedTuple):
     """What each example adds to a mean: `total` and `weight`, both (N,) in float64."""
 
     total: Tensor
-    weight: Tensor
+    weights: Tensor | None  # None where each is 1
     basis: str  # what the standard error rests on: EXAMPLES, INDEPENDENT or NONE
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights (N,), also where each is 1."""
+        return torch.ones_like(self.total) if self.weights is None else self.weights
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def per_example(
     values = (values.cpu() if values.device.type == "mps" else values).double()
     plain = values.ndim == 1 and size in (None, len(values))
     if plain and weights is None and mask is None and groups is None:
-        return PerExample(values, torch.ones_like(values), EXAMPLES)
+        return PerExample(values, None, EXAMPLES)
     if values.ndim == 0:
         count = torch.full((1,), float(size or 1), dtype=torch.float64, device=values.device)
         return PerExample(values * count, count, NONE)
@@ -132,7 +138,8 @@ def join(parts: list[PerExample]) -> PerExample:
     bases = {part.basis for part in parts}
     basis = next(b for b in (NONE, INDEPENDENT, EXAMPLES) if b in bases)
     total = torch.cat([part.total for part in parts])
-    return PerExample(total, torch.cat([part.weight for part in parts]), basis)
+    even = all(part.weights is None for part in parts)
+    return PerExample(total, None if even else torch.cat([p.weight for p in parts]), basis)
 
 
 def estimate(examples: PerExample, shift: float | Tensor = 0.0) -> Estimate:
@@ -140,13 +147,20 @@ def estimate(examples: PerExample, shift: float | Tensor = 0.0) -> Estimate:
 
     m = sum(t) / sum(w); se = sqrt(n / (n - 1) * sum((t - m w)^2)) / sum(w), the ratio
     estimator clustered by example (Cochran 1977, section 6.3), n the examples of nonzero
-    weight. `shift` is added to the mean and moves no error. One transfer from the device.
+    weight. `shift` is added to the mean and moves no error. One transfer from the device, and
+    one of `shift` if it is there.
     """
-    total, weight, basis = examples
-    whole = weight.sum()
-    mean = total.sum() / whole
-    n = (weight != 0).sum().to(total)  # a quotient of integers would be float32
-    spread = (total - mean * weight).square().sum()
-    stderr = (n / (n - 1) * spread).sqrt() / whole if basis != NONE else mean * torch.nan
-    mean_, stderr_ = torch.stack([mean + shift, stderr]).tolist()
-    return Estimate(mean_, stderr_, basis)
+    total, n = examples.total, len(examples.total)
+    if examples.weights is None and n > 1:
+        # The same in one pass: on a CPU an operation takes as long as a thousand examples.
+        variance, mean = torch.stack(torch.var_mean(total, correction=0)).tolist()
+        if not math.isnan(mean):  # which one infinite value makes of it
+            return Estimate(mean + float(shift), math.sqrt(variance / (n - 1)), examples.basis)
+    weight, whole = examples.weight, examples.weight.sum()
+    average = total.sum() / whole
+    count = (weight != 0).sum().to(total)  # a quotient of integers would be float32
+    spread = (total - average * weight).square().sum()
+    stderr = (count / (count - 1) * spread).sqrt() / whole
+    mean, error = torch.stack([average, stderr]).tolist()
+    error = math.nan if examples.basis == NONE else error
+    return Estimate(mean + float(shift), error, examples.basis)

@@ -39,10 +39,10 @@ class Fisher(Product):
                 "returns one number for a batch: return one value per example (reduction='none')"
             )
 
-    def _linear(self, loss: PerExample, leaves: Tensors) -> Linear:
+    def _linear(self, loss: PerExample, leaves: Tensors, keep: bool) -> Linear:
         if not loss.total.requires_grad:
             return zero
-        weight, jacobian = loss.weight, Jacobian([loss.total], leaves)
+        weight, jacobian = loss.weight, Jacobian([loss.total], leaves, keep=keep)
 
         def times(pieces: Tensors) -> dict[str, Tensor]:
             (along,) = jacobian.times(pieces)

@@ -40,7 +40,7 @@ class GaussNewton(Product):
     def _roots(self, loss: PerExample) -> list[Tensor]:
         return [loss.total, *self._cut.ends.outputs]
 
-    def _linear(self, loss: PerExample, leaves: Tensors) -> Linear:
+    def _linear(self, loss: PerExample, leaves: Tensors, keep: bool) -> Linear:
         ends = self._cut.take()
         if not loss.total.requires_grad:
             return zero
@@ -63,12 +63,12 @@ class GaussNewton(Product):
                 self._cut.refuse_own_loss(loss.total.detach().sum(), torch.stack(parts).sum())
             return zero
         z, inputs, bent = ([some[i] for i in curved] for some in (*ends, slopes))
-        return functools.partial(_sandwich, Jacobian(z, leaves), inputs, bent)
+        return functools.partial(_sandwich, Jacobian(z, leaves, keep=keep), inputs, bent)
 
     def _build(self, pieces: Tensors) -> Tensor:
         out = super()._build(pieces)
         if self.objective.task.outputs is not None:
-            with twice_differentiable(self.objective.net):
+            with twice_differentiable(self.objective.evaluation.modules):
                 _, sums = self.objective.accumulate(self.theta, lambda *_: {})
             gap = float((self._total - sums[0]) / sums[0].abs().clamp_min(1e-300))
             if abs(gap) > AGREEMENT:
@@ -85,6 +85,8 @@ def _sandwich(
 ) -> dict[str, Tensor]:
     """J' H_L J v, where `slopes` is the gradient of the loss with respect to `inputs`."""
     along = jacobian.times(pieces)
-    found = torch.autograd.grad(slopes, inputs, along, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(
+        slopes, inputs, along, retain_graph=jacobian.keep, allow_unused=True
+    )
     pairs = zip(found, inputs, strict=True)
     return jacobian.transposed_times([torch.zeros_like(x) if g is None else g for g, x in pairs])

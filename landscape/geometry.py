@@ -44,7 +44,7 @@ class Ball:
     def steepest(self, slope: Tensor, rho: float) -> Tensor:
         """The u with |u| = rho of the largest slope'u; 0 where the slope is 0."""
         if self.shape == "linf":
-            return slope.sign() * rho
+            return slope.sign().mul_(rho)
         length = float(lanczos.norm(slope))
         return slope * (rho / length) if length > 0 else torch.zeros_like(slope)
 
@@ -52,9 +52,14 @@ class Ball:
         """A random u: uniform on the sphere |u| = rho, or in the box; 0 where held still."""
         if self.shape == "linf":
             u = torch.rand(like.shape, generator=generator).to(like).mul_(2 * rho).sub_(rho)
-            return u if self.scale is None else u * (self.scale > 0)
-        u = lanczos.gaussian(like, generator)
-        return self.steepest(u if self.scale is None else u * (self.scale > 0), rho)
+        else:
+            u = lanczos.gaussian(like, generator)
+        if self.scale is not None:
+            u.mul_(self.scale > 0)
+        if self.shape == "l2":
+            length = float(lanczos.norm(u))
+            u.mul_(rho / length if length > 0 else 0.0)
+        return u
 
 
 def ball(

@@ -9,20 +9,22 @@ Tensors = Mapping[str, Tensor]
 
 
 class Jacobian:
-    """J of some outputs with respect to named leaves, for any number of products.
+    """J of some outputs with respect to named leaves.
 
     J' u is the backward pass. It is linear in u, so its derivative along u, at any u, is J:
     J v = d/du (J' u . v), two backward passes and no forward mode. Both graphs are kept as
-    long as the object is.
+    long as the object is, if `keep`; else there is one product of each kind, J v first.
     """
 
-    def __init__(self, outputs: Sequence[Tensor], leaves: Tensors) -> None:
+    def __init__(self, outputs: Sequence[Tensor], leaves: Tensors, *, keep: bool) -> None:
         """Build the graph of J' u at u = 0.
 
         Args:
             outputs: with a graph that reaches some of the leaves.
             leaves: by name.
+            keep: whether there are further products.
         """
+        self.keep = keep
         self._outputs, self._leaves = list(outputs), leaves
         self._dummies = [torch.zeros_like(z, requires_grad=True) for z in outputs]
         found = torch.autograd.grad(
@@ -43,7 +45,7 @@ class Jacobian:
             list(self._rows.values()),
             self._dummies,
             [pieces[name] for name in self._rows],
-            retain_graph=True,
+            retain_graph=self.keep,
             allow_unused=True,
         )
         pairs = zip(found, self._dummies, strict=True)
@@ -55,7 +57,7 @@ class Jacobian:
             self._outputs,
             list(self._leaves.values()),
             list(cotangents),
-            retain_graph=True,
+            retain_graph=self.keep,
             allow_unused=True,
         )
         return {n: g for n, g in zip(self._leaves, found, strict=True) if g is not None}

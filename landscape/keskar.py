@@ -1,4 +1,9 @@
-"""The sharpness of Keskar et al. (2017): the largest loss in a small box, by L-BFGS-B."""
+"""The sharpness of Keskar et al. (2017): the largest loss in a small box, by L-BFGS-B.
+
+The corner of the box that lies uphill of the best point is tried at the end, which the paper does
+not: where the slopes keep their signs it is the maximum, and ten iterations fell 0.07 % short of it
+in a bowl.
+"""
 
 import math
 from collections.abc import Callable
@@ -89,19 +94,21 @@ def _search(
     perturbation: Callable[[Array], Tensor],
     pulled_back: Callable[[Tensor], Array],
 ) -> Boxed:
-    """L-BFGS-B over t in the box [-1, 1]; the largest rise of all that it looked at."""
-    best = 0.0
+    """L-BFGS-B over t in the box [-1, 1], then a corner; the largest rise of all looked at."""
+    best, corner = 0.0, np.zeros(size)
     begun = around.gradients
     infinite = False
 
     def negative(t: Array) -> tuple[float, Array]:
-        nonlocal best, infinite
+        nonlocal best, corner, infinite
         rise, gradient = around.slope(perturbation(t))
         if math.isinf(rise) or not bool(gradient.isfinite().all()):
             infinite = True
             return 0.0, np.zeros(size)  # ends the search: nothing is larger
-        best = max(best, rise)
-        return -rise, -pulled_back(gradient)
+        slope = pulled_back(gradient)
+        if rise >= best:
+            best, corner = rise, np.where(slope == 0, t, np.sign(slope))
+        return -rise, -slope
 
     start = np.zeros(size)
     if not bool(around.gradient.any()):
@@ -115,7 +122,7 @@ def _search(
         bounds=bounds,
         options={"maxiter": ITERATIONS, "gtol": 0.0, "ftol": 0.0},
     )
-    best = math.inf if infinite else best
+    best = math.inf if infinite else max(best, around.rise(perturbation(corner)))
     loss = around.loss
     return Boxed(100 * best / (1 + loss), best, around.gradients - begun)
 

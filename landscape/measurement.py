@@ -90,8 +90,8 @@ class Measurement:
         if norm == KESKAR:
             return self._keskar(around, float(block))
         if norm == TENSOR:
-            found = [sharpness.trials(around, rho, plan.recipe, rounding) for rho in plan.rhos]
-            return {"cells": [self._cell(one) for one in found]}
+            trials = (sharpness.trials(around, rho, plan.recipe, rounding) for rho in plan.rhos)
+            return {"cells": [self._cell(found) for found in trials]}
         only = self.blocks[block] if block else None
         ball = plan.recipe.ball(self.objective, self.theta, norm, only)
         piece: Record = {"held_still": self.objective.space.size - ball.moving}
@@ -107,18 +107,19 @@ class Measurement:
                 "quadratic": [one.rise for one in guide.predictions],
                 "bound": [one.bound for one in guide.predictions],
             }
-        found = list(
-            sharpness.rises(
-                around,
-                ball,
-                plan.in_balls,
-                plan.rhos,
-                recipe=plan.recipe,
-                rounding=rounding,
-                guide=guide,
-            )
-        )
-        return {**piece, "cells": [self._cell(one) for one in found]}
+        piece["cells"] = []
+        for found in sharpness.rises(
+            around,
+            ball,
+            plan.in_balls,
+            plan.rhos,
+            recipe=plan.recipe,
+            rounding=rounding,
+            guide=guide,
+        ):
+            piece["cells"].append(self._cell(found))
+            del found  # before the next is looked for
+        return piece
 
     def _model(self, around: Around, ball: Ball) -> Model:
         """The quadratic model; all norms share one Hessian, and the graphs it keeps."""

@@ -1,41 +1,63 @@
 """States that a network and torch are in for the time of one call, and not afterwards."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+# Types of most attributes of modules; to ask of each whether it is a Tensor takes thrice as long.
+SETTINGS = frozenset({bool, int, float, str, type(None), dict, OrderedDict, set})
 
 
 @contextlib.contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Eval mode in every module; each has its own mode again afterwards."""
-    before = [(module, module.training) for module in net.modules()]
-    if any(training for _, training in before):
-        net.eval()
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Eval mode in all `modules`, a network first; each has its mode and tensors again afterwards.
+
+    Tensors that modules hold as plain attributes are the same objects then: recurrent modules
+    list their weights there, weight normalisation leaves its result there.
+    """
+    training = [module.training for module in modules]
+    attributes = [
+        (module.__dict__, name, list(held) if isinstance(held, list) else held)
+        for module in modules
+        for name, held in module.__dict__.items()
+        if type(held) not in SETTINGS and (isinstance(held, Tensor) or _lists_tensors(held))
+    ]
+    if any(training):
+        modules[0].eval()
     try:
         yield
     finally:
-        for module, training in before:
-            if module.training != training:
-                module.training = training
+        for module, mode in zip(modules, training, strict=True):
+            if module.training != mode:
+                module.training = mode
+        for held_by, name, held in attributes:
+            held_by[name] = held
+
+
+def _lists_tensors(held: Any) -> bool:
+    return isinstance(held, list) and any(isinstance(item, Tensor) for item in held)
 
 
 @contextlib.contextmanager
-def replaced_forward(net: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """`forward` in the place of the network's own, for every call of it within the context."""
-    had_own, own = "forward" in net.__dict__, net.forward
-    net.__dict__["forward"] = forward
+def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """`function` in the place of the method `name` of one object, within the context."""
+    own = owner.__dict__.get(name)
+    owner.__dict__[name] = function
     try:
         yield
     finally:
-        if had_own:
-            net.__dict__["forward"] = own
+        if own is None:
+            del owner.__dict__[name]
         else:
-            del net.__dict__["forward"]
+            owner.__dict__[name] = own
 
 
 @contextlib.contextmanager
@@ -54,75 +76,61 @@ def one_forward(net: nn.Module) -> Iterator[None]:
             outputs[key] = run(*args, **kwargs), args, kwargs
         return outputs[key][0]
 
-    with replaced_forward(net, forward):
+    with replaced(net, "forward", forward):
         yield
 
 
 @contextlib.contextmanager
-def restoring(net: nn.Module) -> Iterator[None]:
-    """Tensors that modules hold as plain attributes are the same objects again afterwards.
-
-    Recurrent modules list their weights there, weight normalisation leaves its result there.
-    """
-    before = [
-        (module, name, list(held) if isinstance(held, list) else held)
-        for module in net.modules()
-        for name, held in vars(module).items()
-        if isinstance(held, Tensor) or (isinstance(held, list) and _has_tensor(held))
-    ]
-    try:
-        yield
-    finally:
-        for module, name, held in before:
-            module.__dict__[name] = held
-
-
-def _has_tensor(items: list[Any]) -> bool:
-    return any(isinstance(item, Tensor) for item in items)
-
-
-@contextlib.contextmanager
-def twice_differentiable(net: nn.Module) -> Iterator[None]:
+def twice_differentiable(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Operations whose fused form has no right or no fast second derivative, in their plain form.
 
     Fused attention has none on any device, nor have recurrent cells of cuDNN; that of
     `torch._weight_norm` is wrong (torch 2.13); that of BatchNorm in eval mode takes a product of
-    a small CNN from 2.5 to 3.7 gradients.
+    a small CNN from 2.5 to 3.7 gradients. Modules are changed, not calls: what activation
+    checkpointing computes again within `torch.autograd.grad` no `TorchFunctionMode` reaches.
     """
-    recurrent = any(isinstance(module, nn.RNNBase) for module in net.modules())
+    recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
     with (
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not recurrent),
-        _PlainForms(),
+        contextlib.ExitStack() as stack,
     ):
+        for owner, name, plain in _plain_forms(modules):
+            stack.enter_context(replaced(owner, name, functools.partial(plain, owner)))
         yield
 
 
-class _PlainForms(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        plain = {torch._weight_norm: _weight_norm, F.batch_norm: _batch_norm}.get(func, func)
-        return plain(*args, **(kwargs or {}))
+def _plain_forms(modules: Sequence[nn.Module]) -> Iterator[tuple[Any, str, Callable[..., Tensor]]]:
+    """Objects, the names of their methods, and what takes the place of these."""
+    for module in modules:
+        # Of classes that override it nobody knows what it does.
+        forward = getattr(type(module), "forward", None)
+        if forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
+            yield module, "forward", _batch_norm
+        elif forward is _WeightNorm.forward:
+            yield module, "forward", _weight_norm
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                yield hook, "compute_weight", _hooked_weight_norm
 
 
-def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+def _weight_norm(module: Any, g: Tensor, v: Tensor) -> Tensor:
     """Salimans and Kingma (2016), eq. 2."""
-    return v * (g / torch.norm_except_dim(v, 2, dim))
+    return v * (g / torch.norm_except_dim(v, 2, module.dim))
 
 
-def _batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
+def _hooked_weight_norm(hook: Any, module: nn.Module) -> Tensor:
+    g, v = (getattr(module, f"{hook.name}_{part}") for part in "gv")
+    return _weight_norm(hook, g, v)
+
+
+def _batch_norm(module: _BatchNorm, input: Tensor) -> Tensor:
     """With running statistics, the affine map that it is."""
-    if training or running_mean is None or running_var is None:
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - running_mean * scale
+    mean, variance = module.running_mean, module.running_var
+    if module.training or mean is None or variance is None:
+        return type(module).forward(module, input)
+    scale = torch.rsqrt(variance + module.eps)
+    scale = scale if module.weight is None else scale * module.weight
+    shift = -mean * scale if module.bias is None else module.bias - mean * scale
     shape = (1, -1) + (1,) * (input.ndim - 2)
     return torch.addcmul(shift.view(shape), input, scale.view(shape))

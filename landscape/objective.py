@@ -3,6 +3,7 @@
 import copy
 import functools
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from landscape import batchnorm, products, tree
+from landscape import batchnorm, products, ranks, tree
 from landscape.device import accumulator
 from landscape.errors import UserError
 from landscape.estimate import Estimate, PerExample, estimate, join
@@ -101,12 +102,16 @@ class Objective:
             Estimates by name, "loss" first. Non-finite values are returned as they are.
             Costs one pass over the batches, and one over `statistics` if there are any.
         """
-        results = self._examples(theta, metrics=True, buffers=buffers)
+        results = self._results(theta, metrics=True, buffers=buffers)
         shift = self.penalty(theta)
-        return {
+        found = {
             name: estimate(examples, shift if name == "loss" else 0.0)
             for name, examples in results.items()
         }
+        # Seen in the mean, which is on the host: to look at the values would wait once more.
+        if math.isnan(found["loss"].mean) and self._unmasked(results["loss"].total):
+            return self.evaluate(theta, buffers=buffers)
+        return found
 
     def examples(self, theta: Tensor, *, buffers: Tensors | None = None) -> dict[str, PerExample]:
         """Totals and weights (N,) of the loss and of every metric at `theta` (P,), float64."""
@@ -203,7 +208,7 @@ class Objective:
         out = torch.zeros_like(theta)
         views = self.space.unravel(out)
         sums = torch.zeros(2, dtype=accumulator(theta.device), device=theta.device)
-        tensors = self._leaves(theta)
+        tensors = self.leaves(theta)
         leaves = {n: tensors[n] for n in views if n not in self.space.buffers}
 
         def work() -> None:
@@ -218,14 +223,25 @@ class Objective:
             total, weight = examples.total.detach().sum(), examples.weight.sum()
             sums.add_(torch.stack([total, weight]).to(sums))
 
-        with evaluating(self.net), torch.enable_grad():
+        with evaluating(self.evaluation.modules), torch.enable_grad():
             self.evaluation.within(tensors, work)
+        ranks.add(out, sums)
         return out, sums
 
-    def at(self, theta: Tensor, work: Callable[[], None]) -> None:
-        """Do `work` with the network at `theta` (P,), as `accumulate` evaluates it."""
-        with evaluating(self.net), torch.enable_grad():
-            self.evaluation.within(self._leaves(theta), work)
+    def at(self, tensors: Tensors, work: Callable[[], None]) -> None:
+        """Do `work` with `tensors` in the network, as `accumulate` evaluates it."""
+        with evaluating(self.evaluation.modules), torch.enable_grad():
+            self.evaluation.within(tensors, work)
+
+    def leaves(self, theta: Tensor) -> dict[str, Tensor]:
+        """The tensors of the network at `theta` (P,), by name.
+
+        Parameters that move are leaves of a graph, without that of theta.
+        """
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(theta).items()}
+        for name in set(self.space.names) - self.space.buffers:
+            tensors[name].requires_grad_()
+        return tensors
 
     def penalised(self, derivative: Tensor, of_penalty: Tensor) -> Tensor:
         """`derivative` (P,) with that of the penalty added, which is l2 times `of_penalty`."""
@@ -279,7 +295,7 @@ class Objective:
         it does is found out once. Inference mode would be no faster, and what a network caches
         in it (rotary embeddings) could not be differentiated later.
         """
-        with evaluating(self.net):
+        with evaluating(self.evaluation.modules):
             if self._grad_inside:
                 with torch.enable_grad():
                     return self.evaluation.within(tensors, work)
@@ -311,13 +327,6 @@ class Objective:
                 moving[name] = moving[name].clamp_min(0.0)
         return {**self.constants(), **moving}
 
-    def _leaves(self, theta: Tensor) -> dict[str, Tensor]:
-        """`_tensors` without the graph of theta; those that are no buffers begin a new one."""
-        tensors = {name: tensor.detach() for name, tensor in self._tensors(theta).items()}
-        for name in set(self.space.names) - self.space.buffers:
-            tensors[name].requires_grad_()
-        return tensors
-
     def penalty(self, theta: Tensor) -> float | Tensor:
         """What l2 adds to the loss at `theta` (P,)."""
         if not self.l2:
@@ -328,44 +337,59 @@ class Objective:
         return self.l2 / 2 * torch.stack(norms).square().sum()
 
     def _examples(
-        self, theta: Tensor, *, metrics: bool, buffers: Tensors | None = None
+        self, theta: Tensor, *, metrics: bool, buffers: Tensors | None
+    ) -> dict[str, PerExample]:
+        results = self._results(theta, metrics=metrics, buffers=buffers)
+        if self._unmasked(results["loss"].total):
+            return self._results(theta, metrics=metrics, buffers=buffers)
+        return results
+
+    def _results(
+        self, theta: Tensor, *, metrics: bool, buffers: Tensors | None
     ) -> dict[str, PerExample]:
         tensors = self._tensors(theta)
         if buffers is None:
             buffers = self.buffers_at(theta)
-        results = self._evaluated({**tensors, **(buffers or {})}, lambda: self._pass(metrics))
-        if self._unmasked(results["loss"].total):
-            return self._examples(theta, metrics=metrics, buffers=buffers)
-        return results
+        return self._evaluated({**tensors, **(buffers or {})}, lambda: self._pass(metrics))
 
     def _pass(self, metrics: bool) -> dict[str, PerExample]:
+        batches: list[dict[str, PerExample]] = []
         parts: dict[str, list[PerExample]] = {}
 
         def collect(found: dict[str, PerExample]) -> None:
-            for name, (total, weight, basis) in found.items():
-                parts.setdefault(name, []).append(PerExample(total.detach(), weight, basis))
+            for name, examples in found.items():
+                apart = examples._replace(total=examples.total.detach())
+                parts.setdefault(name, []).append(apart)
 
         for batch, mask in self._masked_batches():
+            parts.clear()
             self.evaluation.each(batch, collect, mask=mask, metrics=metrics)
-        return {name: join(pieces) for name, pieces in parts.items()}
+            batches.append({name: join(pieces) for name, pieces in parts.items()})
+        return ranks.gathered(batches, self.space.device)
 
     def _recomputed(self, tensors: Tensors, batches: Iterable[Any]) -> dict[str, Tensor]:
         def work() -> dict[str, Tensor]:
             statistics = batchnorm.fresh(self.net, dtype=self.space.dtype, device=self.space.device)
-            self.evaluation.within({**tensors, **statistics}, pass_through)
+            seen = self.evaluation.within({**tensors, **statistics}, pass_through)
+            ranks.average([t for t in statistics.values() if t.is_floating_point()], seen)
             return statistics
 
-        def pass_through() -> None:
+        def pass_through() -> int:
+            seen = 0
             with batchnorm.accumulating(self.net) as weigh:
-                for batch in batches:
-                    weigh(tree.size(batch) or 1)
+                for batch in ranks.share(batches):
+                    size = tree.size(batch) or 1
+                    weigh(size)
                     self.evaluation.values(batch)
+                    seen += size
+            return seen
 
         return self._evaluated(tensors, work)
 
     def _masked_batches(self) -> Iterator[tuple[Any, Tensor | None]]:
+        """The batches of this rank."""
         masks = iter(self._masks or ())
-        return ((batch, next(masks, None)) for batch in self.batches)
+        return ranks.share((batch, next(masks, None)) for batch in self.batches)
 
     def _unmasked(self, values: Tensor) -> bool:
         """Whether `values` are NaN because of padding that nobody had masked before.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from landscape import tree
 from landscape.errors import UserError
-from landscape.modes import replaced_forward
+from landscape.modes import replaced
 from landscape.task import Task
 
 REMEDY = (
@@ -67,7 +67,7 @@ class Cut:
             return self._apart(whole) if calls == 1 else whole
 
         reason = ""
-        with replaced_forward(net, forward):
+        with replaced(net, "forward", forward):
             try:
                 values = self._task.loss(net, batch)
             except UserError as error:

@@ -105,7 +105,7 @@ def _random_states(objective: Objective) -> list[Tensor]:
 
 
 def _randomness(objective: Objective, drew: bool, written: bool, gap: float) -> str:
-    with evaluating(objective.net):
+    with evaluating(objective.evaluation.modules):
         live = [name for name, module in objective.net.named_modules() if module.training]
     if live:
         cause = f"module {live[0]!r} stays in training mode after eval()"

@@ -24,9 +24,9 @@ class Recipe:
         shape: of the balls, "l2" or "linf".
         include_1d: whether biases and norm gains move.
         seed: of every random perturbation.
-        steps: gradients of each ascent of `worst`.
-        restarts: further ascents from random points.
-        from_top: further ascents from both signs of the top eigenvector of the ball.
+        steps: gradients of the search of `worst`.
+        restarts: further ascents from random points, of 20 gradients each.
+        from_top: two more, from both signs of the top eigenvector of the ball.
         draws: perturbations of `average`, in pairs e and -e.
         trials: of `random`.
         random_scale: "tensor", z times the norm of its tensor, or "norm": z divided by its own
@@ -36,7 +36,7 @@ class Recipe:
     shape: str = "l2"
     include_1d: bool = True
     seed: int = 0
-    steps: int = 20
+    steps: int = 100
     restarts: int = 0
     from_top: bool = False
     draws: int = 20

@@ -24,12 +24,14 @@ def explanation(error: RuntimeError) -> UserError:
 
 
 def refuse_once_differentiable(roots: Iterable[Tensor]) -> None:
-    """Refuse functions of the user that `once_differentiable` marks in the graph of `roots`.
+    """Refuse what has a wrong second derivative without a word in the graph of `roots`.
 
-    Their second derivative would be taken for zero: `torch.autograd.grad` raises nothing.
+    Functions of the user that `once_differentiable` marks, for which `torch.autograd.grad` takes
+    zero, and `torch._weight_norm` (torch 2.13), where a call of it is not in the modules whose
+    form is replaced (`modes.twice_differentiable`).
 
     Raises:
-        UserError: the first of them found, by the name of its class.
+        UserError: the first of them found, by its name.
     """
     todo = [root.grad_fn for root in roots]
     seen = set()
@@ -39,6 +41,8 @@ def refuse_once_differentiable(roots: Iterable[Tensor]) -> None:
             continue
         seen.add(node)
         todo.extend(following for following, _ in node.next_functions)
+        if node.name().startswith("WeightNormInterfaceBackward"):
+            raise UserError(_sentence("the operation '_weight_norm'"))
         function: Any = getattr(node, "_forward_cls", None)
         code = getattr(getattr(function, "backward", None), "__code__", None)
         # The decorator leaves no other mark than its own code in the place of the user's.

@@ -85,18 +85,25 @@ def per_group(
     _check(measure, norm, rho)
     ball = None if measure == "random" else recipe.ball(objective, theta, norm)
     for group in groups:
-        around = Around(group, theta)
-        if ball is None:
-            found = trials(around, rho, recipe)
-        else:
-            (found,) = rises(around, ball, (measure,), [rho], recipe=recipe)
-        yield Group(
-            loss=around.loss,
-            rise=mean(found.rises),
-            metrics={name: estimate(values).mean for name, values in around.metrics.items()},
-            examples=around.base.total.numel(),
-            weight=float(around.base.weight.sum()),
-        )
+        yield _group(group, theta, ball, measure, rho, recipe)
+
+
+def _group(
+    group: Objective, theta: Tensor, ball: Ball | None, measure: str, rho: float, recipe: Recipe
+) -> Group:
+    """One group; what its perturbation took in memory is free again."""
+    around = Around(group, theta)
+    if ball is None:
+        found = trials(around, rho, recipe)
+    else:
+        (found,) = rises(around, ball, (measure,), [rho], recipe=recipe)
+    return Group(
+        loss=around.loss,
+        rise=mean(found.rises),
+        metrics={name: estimate(values).mean for name, values in around.metrics.items()},
+        examples=around.base.total.numel(),
+        weight=float(around.base.weight.sum()),
+    )
 
 
 def _check(measure: str, norm: str, rho: float) -> None:
@@ -151,7 +158,7 @@ def rises(
                     starts = [*starts, below.u * (rho / max(ball.size(below.u), _TINY))]
                 if "sam" not in measures:
                     starts = [*starts, ascent.step(around, ball, rho, recipe.generator())]
-                known = [*seen, *(Point(u, around.rise(ball.stretch(u))) for u in starts)]
+                known = [*seen, *(Point(u, around.rise(u, ball.scale)) for u in starts)]
                 top = guide.top * rho if guide and recipe.from_top else None
                 found = _worst(around, ball, rho, recipe, known, rounding, top)
                 below = found.point
@@ -161,6 +168,8 @@ def rises(
                 gradients=around.gradients - gradients,
                 forwards=around.forwards - forwards,
             )
+            del found  # its perturbation is no longer needed once `seen` begins anew
+        del seen
 
 
 def rounding_visible(objective: Objective, theta: Tensor, plan: Plan) -> float | None:
@@ -196,9 +205,8 @@ def _sam(
 def _at(
     measure: str, around: Around, ball: Ball, rho: float, u: Tensor, rounding: Rounding | None
 ) -> Found:
-    e = ball.stretch(u)
-    found = around.rises(e)
-    error = rounding.error([(e, found)]) if rounding else float("nan")
+    found = around.rises(u, ball.scale)
+    error = abs(rounding.error(u, found, ball.scale)) if rounding else float("nan")
     return Found(measure, rho, found, Point(u, mean(found)), rounding=error)
 
 
@@ -207,26 +215,36 @@ def _average(
 ) -> Found:
     """The mean over random perturbations, in pairs e and -e, uniform on the sphere |u| = rho.
 
-    The pairs take out what is linear in e. In the maximum norm u is uniform in the box.
+    The pairs take out what is linear in e. In the maximum norm u is uniform in the box. Two vectors
+    are alive at once: u and theta + e.
     """
     generator = recipe.generator()
     total = torch.zeros_like(around.base.total)
-    best: Point | None = None
-    pairs, error = [], float("nan")
-    for pair in range(recipe.draws // 2):
+    states: list[Tensor] = []  # of the generator: cheaper than to keep every perturbation
+    values: list[float] = []
+    errors: list[float] = []
+    for _ in range(recipe.draws // 2):
+        states.append(generator.get_state())
         u = ball.sample(around.theta, rho, generator)
-        e = ball.stretch(u)
-        both = [(sign * e, around.rises(sign * e)) for sign in (1, -1)]
-        values = [mean(found) for _, found in both]
-        total += (both[0][1].total + both[1][1].total) / recipe.draws
-        pairs.append(sum(values) / 2)
-        if pair == 0 and rounding:
-            error = rounding.error(both)
-        if best is None or max(values) > best.rise:
-            best = Point(u if values[0] >= values[1] else -u, max(values))
-    assert best is not None
-    averaged = PerExample(total, around.base.weight, around.base.basis)
-    return Found("average", rho, averaged, best, tuple(pairs), error)
+        for _ in range(2):
+            found = around.rises(u, ball.scale)
+            total += found.total / recipe.draws
+            values.append(mean(found))
+            if rounding and len(errors) < 2:
+                errors.append(rounding.error(u, found, ball.scale))
+            u.neg_()
+        del u  # before the next is drawn
+    largest = max(range(len(values)), key=values.__getitem__)
+    generator.set_state(states[largest // 2])
+    u = ball.sample(around.theta, rho, generator)
+    return Found(
+        measure="average",
+        rho=rho,
+        rises=PerExample(total, around.base.weight, around.base.basis),
+        point=Point(u.neg_() if largest % 2 else u, values[largest]),
+        pairs=tuple((a + b) / 2 for a, b in zip(values[::2], values[1::2], strict=True)),
+        rounding=abs(sum(errors)) / 2 if errors else float("nan"),
+    )
 
 
 def _worst(
@@ -238,7 +256,7 @@ def _worst(
     rounding: Rounding | None,
     top: Tensor | None,
 ) -> Found:
-    """The largest rise that ascent finds from the best of the `known` points."""
+    """The largest rise that is found from the best of the `known` points."""
     generator = recipe.generator()
     generator.manual_seed(recipe.seed + 1)  # not the perturbations of the average again
     beside = ball.sample(around.theta, rho, generator)
@@ -250,7 +268,7 @@ def _worst(
             yield ball.sample(around.theta, rho, generator)
 
     best = ascent.worst(
-        around, ball, rho, starts=known, beside=beside, fresh=fresh, steps=recipe.steps
+        around, ball, rho, starts=known, beside=beside, fresh=fresh(), steps=recipe.steps
     )
     return _at("worst", around, ball, rho, best.u, rounding)
 
@@ -273,7 +291,7 @@ def trials(around: Around, rho: float, recipe: Recipe, rounding: Rounding | None
     assert best is not None
     return replace(
         best,
-        rounding=rounding.error([(best.point.u, best.rises)]) if rounding else float("nan"),
+        rounding=abs(rounding.error(best.point.u, best.rises)) if rounding else float("nan"),
         gradients=around.gradients - gradients,
         forwards=around.forwards - forwards,
     )

@@ -61,7 +61,7 @@ class Trial:
             dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
             inside[name] = tensor.detach().to(self.device, dtype)
         evaluation = self.objective.evaluation
-        with evaluating(self.objective.net), torch.enable_grad():
+        with evaluating(evaluation.modules), torch.enable_grad():
             return evaluation.within(inside, lambda: work(inside))
 
     def evaluate(self, batch: Any) -> dict[str, Tensor]:

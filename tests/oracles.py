@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape import space, task
 from landscape.batches import Batches
@@ -238,3 +240,24 @@ def dense_jacobian(of: Task, axes: WeightSpace, theta: Tensor) -> tuple[Tensor, 
         return torch.func.functional_call(net, tensors, (x,))
 
     return scores(theta).detach(), torch.autograd.functional.jacobian(scores, theta)
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations and host scalars, and the most bytes alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.scalars, self.peak = 0, 0, 0
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.count += 1
+        self.scalars += func is torch.ops.aten._local_scalar_dense.default
+        for tensor in out if isinstance(out, (list, tuple)) else [out]:
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._alive = {key: pair for key, pair in self._alive.items() if not pair[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
+        return out

@@ -14,6 +14,7 @@ from landscape import store
 pytest_plugins = ["keyboard"]
 
 LINE = ("--method", "line", "--align", "none", "--no-plot")
+SHAPES = ((1, "weight", (12, 64)), (1, "bias", (12,)), (4, "weight", (10, 12)), (4, "bias", (10,)))
 CURVE = ("--align", "none", "--no-plot", "--steps", "200", "--m", "32")
 
 
@@ -178,6 +179,44 @@ def test_several_checkpoints_give_all_their_barriers(terminal):
     line = terminal.run("connect", *names, *LINE, "--json")
     assert result.barrier[0, 1] == pytest.approx(json.loads(line.out)["paths"]["line"]["barrier"])
     assert summary["path"][1] == "c.pt"  # it lies between the others
+
+
+def test_units_of_a_frozen_layer_keep_their_order(terminal):
+    text = (terminal.folder / "landscape_task.py").read_text(encoding="utf-8")
+    terminal.write(
+        "frozen.py",
+        text + "\n\nfree = model\n\n\ndef model():\n    net = free()\n"
+        "    net[1].requires_grad_(False)\n    return net\n",
+    )
+    weights = terminal.network().state_dict()
+    torch.save(weights, terminal.folder / "a.pt")
+    weights["4.weight"] = weights["4.weight"].flip(1)
+    torch.save(weights, terminal.folder / "b.pt")
+    run = ("connect", "a.pt", "b.pt", "--method", "line", "--no-plot", "--task", "frozen.py")
+    done = terminal.run(*run)
+    assert done.code == 0, done.err
+    assert "units of '1.weight' keep their order: it is frozen" in done.err
+    assert load(terminal).path == ("line",)
+
+
+def test_statistics_are_reset_on_request(terminal):
+    plain = terminal.task("plain.py", ("nn.BatchNorm1d(width)", "nn.Identity()"))
+    for name, seed in zip("ab", (0, 1), strict=True):
+        torch.manual_seed(seed)
+        state = {f"{i}.{k}": torch.randn(s) / 4 for i, k, s in SHAPES}
+        torch.save(state, terminal.folder / f"{name}.pt")
+    run = ("connect", "a.pt", "b.pt", "--method", "line", "--no-plot", "--repair")
+    done = terminal.run(*run, "--task", plain)
+    assert done.code == 0, done.err
+    result = load(terminal)
+    assert result.path == ("line", "aligned", "repaired")
+    ends = result.loss.value[:, [0, -1]]
+    np.testing.assert_allclose(ends, np.broadcast_to(ends[0], ends.shape), rtol=1e-4)
+    assert not np.allclose(result.loss.value[1], result.loss.value[2], rtol=1e-3)
+    pair(terminal)
+    refused = terminal.run(*run, "--overwrite")
+    assert refused.code == 1
+    assert "--repair" in refused.sentence
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_products_that_run_out_are_flagged(terminal):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("ckpt.pt",), "a track needs two checkpoints or more of one training run: name them"),
+        (("ckpt.pt",), "2 checkpoints or more of one training run are needed, not 1: name them"),
         (("ckpt.pt", "./ckpt.pt"), "a checkpoint is named twice: name each once"),
         (
             ("ckpt.pt", "other.pt", "-o", "other.pt"),

@@ -1,11 +1,14 @@
 """Descent, curves and elastic bands on losses whose paths are known."""
 
+import functools
 import math
+import weakref
 
 import pytest
 import torch
 from oracles import as_task, objective
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape import band, controls, curve
 from landscape.descent import Descent
@@ -76,6 +79,54 @@ def test_one_gradient_a_step(monkeypatch):
     monkeypatch.setattr(Objective, "loss_and_gradient", counting)
     *_, last = curve.train(of, curve.bent(A, B, settings), settings)
     assert len(asked) == last.steps == 60
+
+
+class Watch(TorchDispatchMode):
+    """The most vectors of `size` entries or more that were alive at once, each storage once."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.alive, self.most = size, {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.nbytes() >= self.size * tensor.element_size():
+                    pointer = storage.data_ptr()
+                    self.alive[pointer] = weakref.ref(storage)
+        self.alive = {p: ref for p, ref in self.alive.items() if ref() is not None}
+        self.most = max(self.most, len(self.alive))
+        return out
+
+
+@pytest.mark.parametrize("bends", [1, 3])
+def test_the_vectors_of_a_curve_are_its_bends_and_three(bends):
+    """The weights are many tensors, so that what one tensor needs is no vector of P."""
+
+    def model():
+        return nn.Sequential(*(nn.Linear(16, 16, bias=False) for _ in range(20)))
+
+    task = as_task(
+        model=model,
+        data=lambda: (torch.randn(8, 16),),
+        loss=lambda net, batch: net(batch[0]).square().mean(1),
+    )
+    of = objective(task)
+    a, b = of.theta(), of.theta() + 0.01
+    settings = curve.Settings(bends=bends, steps=5, m=8)
+    path = curve.bent(a, b, settings)
+    descent = Descent(of, m=8, seed=0)
+    descent.step(functools.partial(path.at, 0.5), rate=1e-3)
+    with Watch(of.space.size) as watch:
+        for t in (0.2, 0.7):
+            _, move = descent.step(functools.partial(path.at, t), rate=1e-3)
+            for bend, weight in zip(path.controls[1:-1], path.weights(t)[1:-1], strict=True):
+                bend.add_(move, alpha=float(weight))
+    # Bends, theta(t) and the gradient; the second moment is one tensor for each of the network's.
+    assert watch.most <= bends + 2
+    assert sum(part.numel() for part in descent.state().values()) == of.space.size + 1
 
 
 def test_a_diverging_curve_stops():

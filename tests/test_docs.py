@@ -33,7 +33,7 @@ def generator():
 def command_lines(text: str) -> Iterator[str]:
     """The `landscape ...` lines of shell blocks, of inline code, and of the demo's list."""
     blocks = re.findall(r"^```(?:sh|bash|console|shell)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    for line in "\n".join(blocks).splitlines():
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
         for part in re.split(r" '(?:&&|\|\|)' ", shlex.join(words)):
             if part.split()[:1] == ["landscape"]:

@@ -107,6 +107,14 @@ def test_weights_of_another_shape_are_refused_not_broadcast() -> None:
         _estimate(torch.ones(8), 2, weights=torch.ones(2, 4))
 
 
+@pytest.mark.parametrize("values", [[3.0, 1.0, 7.0], [1e9, 1e9 + 1, 1e9 + 3], [2.0], [1.0, NAN]])
+def test_examples_without_weights_have_the_estimate_of_those_that_weigh_one(values) -> None:
+    values = torch.tensor(values, dtype=torch.float64)
+    plain, weighted = (_estimate(values, len(values), weights=w) for w in (None, values * 0 + 1))
+    assert plain.mean == pytest.approx(weighted.mean, rel=1e-15, nan_ok=True)
+    assert plain.stderr == pytest.approx(weighted.stderr, rel=1e-6, nan_ok=True)
+
+
 def test_groups_gather_a_flat_loss_into_examples() -> None:
     values = torch.tensor([1.0, 2.0, 3.0, 10.0, 20.0], dtype=torch.float64)
     groups = torch.tensor([0, 0, 0, 1, 1])

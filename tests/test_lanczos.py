@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from oracles import Operations
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape import krylov, lanczos
 from landscape.krylov import Krylov
@@ -427,27 +426,6 @@ def test_the_same_seed_gives_the_same_bits():
     assert one.values.tobytes() == two.values.tobytes()
     assert one.residuals.tobytes() == two.residuals.tobytes()
     assert one.residuals.tobytes() != other.residuals.tobytes()
-
-
-class Operations(TorchDispatchMode):
-    """Counts operations and host scalars, and the most bytes alive at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count, self.scalars, self.peak = 0, 0, 0
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.count += 1
-        self.scalars += func is torch.ops.aten._local_scalar_dense.default
-        for tensor in out if isinstance(out, (list, tuple)) else [out]:
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self._alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-        self._alive = {key: pair for key, pair in self._alive.items() if not pair[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
-        return out
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])

@@ -64,14 +64,15 @@ ARROWS = {
     "batchnorm": "tree",
     "directions": "device space",
     "evaluation": "estimate modes task tree",
+    "ranks": "estimate",
     "second_order": "",
     "jacobian": "",
-    "products": "device estimate evaluation modes second_order space task tree",
+    "products": "device estimate evaluation modes ranks second_order space task tree",
     "outputs": "modes task tree",
     "gauss_newton": "estimate jacobian modes outputs products",
     "fisher": "estimate jacobian products",
-    "objective": "batchnorm device estimate evaluation fisher gauss_newton modes products space"
-    " task tree",
+    "objective": "batchnorm device estimate evaluation fisher gauss_newton modes products ranks"
+    " space task tree",
     "product_check": "device objective products",
     "probe": "batches estimate modes objective tree",
     "surface": "estimate nested objective results",
@@ -123,6 +124,9 @@ ARROWS = {
     "checkpoint": "checkpoint_formats checkpoint_weights training",
     "codec": "results",
     "store": "codec journal results",
+    "page_data": "records results",
+    "page_headline": "results",
+    "page": "page_data page_headline results",
     "plot_levels": "results",
     "plot_text": "results",
     "plot_line": "plot_levels plot_text results",
@@ -139,7 +143,7 @@ ARROWS = {
     " plot_surface plot_text plot_track plot_verdict results",
 }
 WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
-    name for name in ARROWS if name.startswith(("plot", "report", "result"))
+    name for name in ARROWS if name.startswith(("page", "plot", "report", "result"))
 }
 # Loaded with the application itself, for every command and for --help.
 LIGHT = {"", "__main__", "app", "options"}
@@ -254,8 +258,8 @@ def test_help_loads_nothing_heavy(tmp_path, arguments):
     assert not loaded_by(tmp_path, *arguments) & (HEAVY - {"rich"})
 
 
-@pytest.mark.parametrize("command", ["show", "plot"])
-def test_show_and_plot_load_no_torch(terminal, command):
+@pytest.mark.parametrize("command", ["show", "plot", "report"])
+def test_show_plot_and_report_load_no_torch(terminal, command):
     run = ("line", "ckpt.pt", "--resolution", "5", "--no-plot")
     assert terminal.run(*run).code == 0
     loaded = loaded_by(terminal.folder, command, "ckpt.line.h5")

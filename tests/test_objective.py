@@ -223,6 +223,32 @@ def test_recomputed_activations_are_those_of_the_point_and_not_of_the_checkpoint
     assert_close(recomputing.hessian(moved)(v), plain.hessian(moved)(v), 1e-6)
 
 
+class Twice(nn.Module):
+    """One layer under two names, and a weight that is also a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.first = self.second = nn.Linear(4, 4)
+        self.register_buffer("held", self.first.weight, persistent=False)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x).tanh()) @ self.held)
+
+
+def test_a_module_under_two_names_moves_once_and_is_the_same_afterwards() -> None:
+    of = classifier(20, model=Twice)
+    f = objective(of, dtype=DOUBLE)
+    theta, before = 1.5 * f.theta(), snapshot(f.net)
+    w, b, out, shift = (1.5 * p.detach().double() for p in of.model().parameters())
+    x, y = of.data()
+    hidden = F.linear(F.linear(x.double(), w, b).tanh(), w, b) @ w
+    loss = float(F.cross_entropy(F.linear(hidden, out, shift), y))
+    assert f.loss(theta) == pytest.approx(loss, rel=1e-14)
+    assert snapshot(f.net) == before
+
+
 def test_the_penalty_adds_half_its_square_norm() -> None:
     of = classifier(20)
     plain, decayed = objective(of, dtype=DOUBLE), objective(of, dtype=DOUBLE, l2=0.3)

@@ -69,6 +69,7 @@ def test_a_wheel_holds_one_package_and_nothing_else(tmp_path):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"landscape"}
     assert {"landscape/py.typed", "landscape/cli/app.py", "landscape/surface.py"} <= set(names)
+    assert {"landscape/page_parts/page.html", "landscape/page_parts/start.js"} <= set(names)
 
     venv.create(tmp_path / "bare", with_pip=False)
     python = tmp_path / "bare" / "bin" / "python"

@@ -1,6 +1,7 @@
 """Products with any matrix: kept graphs, their memory, host copies, and what is refused."""
 
 import gc
+import itertools
 
 import pytest
 import torch
@@ -71,6 +72,17 @@ def test_memory_for_less_than_one_graph_keeps_none(kind):
     for v in directions(2, f.space.size):
         torch.testing.assert_close(little(v), whole(v), rtol=1e-12, atol=1e-14)
     assert little.kept == 0
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_the_graph_of_a_single_batch_is_kept_without_a_pass_to_measure_it(kind, monkeypatch):
+    f = objective(classifier(20), dtype=DOUBLE)
+    cut = objective(classifier(20), dtype=DOUBLE, batch_size=5)
+    product, expected = f.matrix(kind, f.theta()), cut.matrix(kind, cut.theta())
+    monkeypatch.setattr(product, "_bytes_per_example", lambda: pytest.fail("measured"))
+    for v in directions(2, f.space.size):
+        torch.testing.assert_close(product(v), expected(v), rtol=1e-12, atol=1e-14)
+    assert product.kept == 1
 
 
 class Then(torch.autograd.Function):
@@ -158,6 +170,91 @@ def test_activation_checkpointing_computes_again_at_the_point(kind, dtype):
     for v in directions(2, plain.space.size).to(dtype):
         torch.testing.assert_close(product(v), expected(v), rtol=1e-5, atol=1e-6)
     assert product.kept == 3
+
+
+def normed(kind: str) -> nn.Module:
+    layer = nn.Linear(8, 8)
+    if kind == "BatchNorm":
+        norm = nn.BatchNorm1d(8)
+        norm.running_var.uniform_(0.5, 2.0)
+        return nn.Sequential(layer, norm, nn.Tanh())
+    weight_norm = {
+        "weight_norm": nn.utils.parametrizations.weight_norm,
+        "hooked weight_norm": nn.utils.weight_norm,
+    }[kind]
+    return nn.Sequential(weight_norm(layer), nn.Tanh())
+
+
+class Redone(nn.Module):
+    """Whose layer in the middle is computed again on the way back; not at all if None."""
+
+    def __init__(self, kind, reentrant):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.middle, self.head = nn.Linear(4, 8), normed(kind), nn.Linear(8, 3)
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        z = self.first(x)
+        if self.reentrant is None:
+            return self.head(self.middle(z))
+        return self.head(checkpoint(self.middle, z, use_reentrant=self.reentrant))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("layer", ["BatchNorm", "weight_norm", "hooked weight_norm"])
+def test_activation_checkpointing_of_a_layer_in_its_plain_form_gives_the_same(layer, memory):
+    redone, plain = (
+        objective(classifier(13, model=lambda of=of: Redone(layer, of)), dtype=DOUBLE)
+        for of in (False, None)
+    )
+    before = snapshot(redone.net)
+    product = redone.hessian(redone.theta(), memory=memory)
+    expected = plain.hessian(plain.theta())
+    for v in directions(2, plain.space.size):
+        torch.testing.assert_close(product(v), expected(v), rtol=1e-11, atol=1e-12)
+    assert snapshot(redone.net) == before
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("layer", ["BatchNorm", "weight_norm"])
+def test_reentrant_activation_checkpointing_is_refused_with_its_cure(layer):
+    f = objective(classifier(13, model=lambda: Redone(layer, True)))
+    with pytest.raises(UserError, match="no second derivatives here: When use_reentrant=True"):
+        f.hessian(f.theta())(f.theta())
+
+
+def test_a_bare_call_of_weight_norm_is_refused_as_its_second_derivative_is_wrong():
+    def loss(net, batch):
+        weight = torch._weight_norm(net[0].weight, net[0].bias[:, None], 0)
+        return (batch[0] @ weight.T).square().sum(1)
+
+    f = objective(as_task(model=mlp, data=classifier(13).data, loss=loss))
+    with pytest.raises(UserError, match="the operation '_weight_norm' has a first derivative"):
+        f.hessian(f.theta())(f.theta())
+
+
+def peak(work) -> int:
+    """The most bytes that tensors made by `work` take at once."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as seen:
+        work()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return max(itertools.accumulate(changes))
+
+
+def test_the_graph_of_a_hessian_product_that_is_used_once_is_freed_on_the_way():
+    def model():
+        layers = [layer for _ in range(8) for layer in (nn.Linear(16, 16), nn.Tanh())]
+        return nn.Sequential(nn.Linear(4, 16), *layers, nn.Linear(16, 3))
+
+    f = objective(classifier(4000, model=model))
+    kept, rebuilt = f.hessian(f.theta()), f.hessian(f.theta(), memory=0)
+    most, less = (peak(lambda m=m: m(torch.ones_like(f.theta()))) for m in (kept, rebuilt))
+    assert less < 0.85 * most, (less, most)
 
 
 def test_uneven_batches_and_the_penalty_count_in_kept_products():
