@@ -35,6 +35,7 @@ def check(
     from rich.markup import escape
     from rich.table import Table
 
+    from . import launch
     from . import problem as problems
 
     table = Table(show_header=False, box=None)
@@ -47,6 +48,8 @@ def check(
     try:
         path = problems.checkpoints([checkpoint] if checkpoint else None)[0]
         problem = problems.load(setup, path, report=report)
+        if not launch.is_first():
+            return
         _network(problem, report)
         _evaluation(problem, report)
     finally:
