@@ -48,13 +48,11 @@ def check(
     try:
         path = problems.checkpoints([checkpoint] if checkpoint else None)[0]
         problem = problems.load(setup, path, report=report)
-        if not launch.is_first():
-            return
         _network(problem, report)
         _evaluation(problem, report)
     finally:
         # What stood before a mistake is printed too: it tells how far the set-up got.
-        Console().print(table)
+        Console(quiet=not launch.is_first()).print(table)
 
 
 def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
