@@ -35,6 +35,7 @@ def check(
     from rich.markup import escape
     from rich.table import Table
 
+    from . import launch
     from . import problem as problems
 
     table = Table(show_header=False, box=None)
@@ -51,7 +52,7 @@ def check(
         _evaluation(problem, report)
     finally:
         # What stood before a mistake is printed too: it tells how far the set-up got.
-        Console().print(table)
+        Console(quiet=not launch.is_first()).print(table)
 
 
 def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
