@@ -11,6 +11,8 @@ from landscape.errors import UserError
 
 from .problem import Problem
 
+RESTARTS = 5  # of weight matching, of which the best is kept
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -75,7 +77,7 @@ class Aligner:
             self._note("no alignment: no unit of the network can be permuted")
             return None
         about = (
-            f"straight line, {done.moved} of {done.units} units permuted by {self.method}, which "
+            f"{done.moved} of {done.units} units permuted by {self.method}, which "
             f"brings the ends from {done.distance:.4g} to {done.aligned_distance:.4g}"
         )
         return Aligned(objective.space.ravel(done.tensors), done.tensors, about)

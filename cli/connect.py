@@ -265,7 +265,7 @@ def _analysis(
             mine, theirs = ends.problem.buffers(), ends.other.buffers
             if (moved := align(a, mine, b, theirs)) is not None:
                 way = line(a, moved.theta)
-                yield from stages[0].explore("aligned", way, about=moved.about)
+                yield from stages[0].explore("aligned", way, about=f"straight line, {moved.about}")
                 if paths.repair:
                     reset = align.repaired(a, mine, moved)
                     about = "the aligned line with statistics reset (Jordan et al. 2023)"

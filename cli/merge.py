@@ -51,6 +51,14 @@ class Recipe:
         float, number(min=0.0, max=1.0, help="Of ties: the share of each task vector kept.")
     ] = 0.2
     scale: Annotated[float, number(help="Of ties: of the merged task vector.")] = 1.0
+    align: Annotated[
+        str,
+        Option(
+            metavar="weights|activations|none",
+            help="Permute the units of the others to match those of the first before merging; for "
+            "networks that were trained apart.",
+        ),
+    ] = "none"
     by: Annotated[
         str,
         Option(metavar="NAME", help="Of greedy-soup: the loss, or a metric that is to be large."),
@@ -105,6 +113,7 @@ def merge(
     Example: `landscape merge a.pt b.pt -o m.pt`
     """
     one_of(recipe.method, METHODS, "--method")
+    one_of(recipe.align, ("weights", "activations", "none"), "--align")
     policy = one_of(bn or "recompute", ("keep", "recompute"), "--bn")
     scales = _scales(recipe, len(checkpoints))
     if (recipe.base is not None) != (recipe.method in NEEDS_BASE):
@@ -132,10 +141,14 @@ def merge(
     for path in inputs[1:]:
         other = problem.other_point(loaded, setup, path)
         models.append(_Model(other.name, other.theta, other.buffers, other.tensors))
+    if recipe.align != "none":
+        models = _aligned(loaded, models, recipe.align, session.tell)
     chosen = problem.held_out(loaded, held_out) if recipe.method == "greedy-soup" else {}
     judge = _judge(loaded, chosen, recipe.by)
     with session.console.status("merging"):
         state, weights, words = _merged(recipe, models, scales, judge)
+    if recipe.align != "none":
+        words += f", aligned by {recipe.align}"
     if chosen:
         words += f", chosen by the {recipe.by} on {next(iter(chosen))}"
     analysis = _analysis(loaded, models, state, weights, words, recipe, made, policy)
@@ -152,6 +165,29 @@ class _Model:
     theta: "Tensor"
     buffers: "Mapping[str, Tensor]"
     tensors: "Mapping[str, Tensor]"
+
+
+def _aligned(
+    problem: "Problem", models: list[_Model], method: str, tell: "Callable[[str], None]"
+) -> list[_Model]:
+    """The models with the units of all but the first in the order closest to it."""
+    from landscape import checkpoint_write
+
+    from .align import RESTARTS, Aligner
+
+    align, first = Aligner(problem, method, RESTARTS, tell), models[0]
+    found = [first]
+    for model in models[1:]:
+        moved = align(first.theta, first.buffers, model.theta, model.buffers)
+        if moved is None:
+            found.append(model)
+            continue
+        tell(f"{model.name}: {moved.about}")
+        whole = checkpoint_write.state(problem.objective.net, moved.tensors)
+        tensors = {name: whole[name].to(t.dtype) for name, t in model.tensors.items()}
+        buffers = {name: moved.tensors[name] for name in model.buffers}
+        found.append(_Model(model.name, moved.theta, buffers, tensors))
+    return found
 
 
 def _suffix(path: Path) -> str:
@@ -293,6 +329,7 @@ def _analysis(
         )
 
     config = {
+        "align": recipe.align,
         "models": [checkpoint.digest(model.tensors) for model in models],
         "merged": checkpoint.digest(state),
         "recipe": words,

@@ -78,6 +78,21 @@ def test_a_greedy_soup_is_no_worse_than_its_best_on_what_it_chooses_by(terminal)
     assert "chosen by the loss on val" in done.err
 
 
+def test_a_permuted_copy_merges_to_the_network_itself_once_aligned(terminal):
+    weights = terminal.network().state_dict()
+    torch.save(weights, terminal.folder / "a.pt")
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    moved = {n: t[order] if t.shape[:1] == (12,) else t for n, t in weights.items()}
+    moved["4.weight"] = weights["4.weight"][:, order]
+    torch.save(moved, terminal.folder / "b.pt")
+    done = terminal.run("merge", "a.pt", "b.pt", "--align", "weights", "--no-plot", "-o", "m.pt")
+    assert done.code == 0, done.err
+    merged = state(terminal, "m.pt")
+    assert all(torch.equal(merged[name], tensor) for name, tensor in weights.items())
+    plain = terminal.run("merge", "a.pt", "b.pt", "--no-plot", "-o", "p.pt")
+    assert "above the loss" in plain.err
+
+
 def test_task_vectors_need_their_base(terminal):
     pair(terminal)
     run = ("merge", "a.pt", "b.pt", "--base", "ckpt.pt", "-o", "m.pt", "--no-plot", "--bn", "keep")
