@@ -8,8 +8,10 @@ from . import (
     check,
     connect,
     demo,
+    export,
     gate,
     hessian,
+    import_,
     init,
     merge,
     plot,
@@ -67,5 +69,7 @@ for function in (
     gate.gate,
     show.show,
     plot.plot,
+    export.export,
+    import_.import_,
 ):
     register(app, function)
