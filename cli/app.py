@@ -8,8 +8,10 @@ from . import (
     check,
     connect,
     demo,
+    export,
     gate,
     hessian,
+    import_,
     init,
     merge,
     plot,
@@ -69,5 +71,7 @@ for function in (
     show.show,
     plot.plot,
     report.report,
+    export.export,
+    import_.import_,
 ):
     register(app, function)

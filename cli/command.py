@@ -47,7 +47,7 @@ def register(app: typer.Typer, function: Callable[..., None]) -> None:
     spread = inspect.Signature([p.replace(kind=keyword) for p in parameters])
     run.__signature__ = spread  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name=function.__name__)(run)
+    app.command(name=function.__name__.rstrip("_"))(run)  # `import_`: a keyword of Python
 
 
 def _spread(group: Any) -> list[inspect.Parameter]:

@@ -13,16 +13,24 @@ def sentences(result: Surface) -> list[str]:
     lines = [f"result: {result.title}"]
     for name, quantity in result.quantities.items():
         facts = f"{_at_centre(summary, name, quantity)}{_extent(quantity)}"
-        error = "" if name == "loss" else f"; {error_statement(quantity)}"
+        error = (
+            ""
+            if name == "loss" or result.method == "imported"
+            else f"; {error_statement(quantity)}"
+        )
         lines.append(f"{name}: {facts}{error}")
     done, cells = summary["evaluations"], summary["cells"]
-    lines.append(f"evaluations: {done} for {cells} cells; {error_statement(result.loss)}")
+    imported = result.method == "imported"
+    basis = "none interpolated" if imported else error_statement(result.loss)
+    lines.append(f"evaluations: {done} for {cells} cells; {basis}")
     decay = f"{result.l2:g}/2 |theta|^2 is" if result.l2 else "weight decay is not"
     lines.append(f"regularisation: {decay} part of the loss (--l2)")
     if summary["non_finite_points"]:
         lines.append(f"not finite: the loss at {summary['non_finite_points']} points")
     if not result.complete:
-        lines.append("partial: the run was stopped; the same command goes on")
+        stopped = "the run was stopped; the same command goes on"
+        elsewhere = "the tool that wrote it had not computed every cell"
+        lines.append(f"partial: {elsewhere if imported else stopped}")
     elif not result.converged:
         lines.append(
             f"warning: the error is above the tolerance of {100 * result.tolerance:.3g} %; raise "

@@ -14,6 +14,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import torch
 import typer
 from PIL import Image
@@ -48,6 +50,8 @@ RUNS = {
     "show": ("landscape show ckpt.surface.h5", ""),
     "plot": ("landscape plot ckpt.surface.h5 --style 3d -o ckpt.3d.png", "ckpt.3d.png"),
     "report": ("landscape report ckpt.surface.h5 a.surface.h5 -o report.html", ""),
+    "export": ("landscape export ckpt.surface.h5 -o ckpt.vts", ""),
+    "import": ("landscape import old_surface.h5", ""),
 }
 
 
@@ -89,6 +93,15 @@ def train(folder: Path) -> None:
         optimizer.step()
 
 
+def old_surface(path: Path) -> None:
+    """A bowl, in a file as loss-landscape leaves it."""
+    axis = np.linspace(-1.0, 1.0, 11)
+    x, y = np.meshgrid(axis, axis)
+    with h5py.File(path, "w") as file:
+        file["xcoordinates"] = file["ycoordinates"] = axis
+        file["train_loss"], file["train_acc"] = x**2 + 2 * y**2, 100 - 10 * x**2
+
+
 def printed_by(run: str, folder: Path) -> str:
     """What a command line prints, on a terminal of 88 columns that is none."""
     program, *arguments = shlex.split(run)
@@ -111,6 +124,7 @@ def main(chosen: list[str]) -> None:
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         train(folder / "run")
+        old_surface(folder / "old_surface.h5")
         for name, (run, picture) in RUNS.items():
             if chosen and name not in {"demo", *chosen}:
                 continue

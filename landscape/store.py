@@ -86,7 +86,7 @@ def save(
         file.attrs.setdefault("title", "")
         file.attrs["Conventions"] = "CF-1.8"
     image = stream.getvalue()
-    _replace(Path(os.path.realpath(path)), image + _CLOSING % zlib.crc32(image))  # links stay
+    write_whole(Path(os.path.realpath(path)), image + _CLOSING % zlib.crc32(image))  # links stay
 
 
 def load(path: str | Path) -> Result:
@@ -184,8 +184,12 @@ def _header(file: h5py.File, path: str | Path) -> Header:
     )
 
 
-def _replace(path: Path, image: bytes) -> None:
-    """Put the bytes at `path`, or leave everything as it was."""
+def write_whole(path: Path, image: bytes) -> None:
+    """Put the bytes at `path`, or leave everything as it was.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{str(path)!r} is not a regular file: choose another -o")
     draft = path.with_name(f".{secrets.token_hex(8)}.tmp")

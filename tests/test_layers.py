@@ -127,6 +127,10 @@ ARROWS = {
     "page_data": "records results",
     "page_headline": "results",
     "page": "page_data page_headline results",
+    "tables": "codec results",
+    "paraview": "results",
+    "export": "paraview results tables",
+    "foreign": "nested results",
     "plot_levels": "results",
     "plot_text": "results",
     "plot_line": "plot_levels plot_text results",
@@ -142,9 +146,10 @@ ARROWS = {
     "plot": "plot_connect plot_levels plot_line plot_merge plot_pairs plot_sharpness plot_spectrum"
     " plot_surface plot_text plot_track plot_verdict results",
 }
-WITHOUT_TORCH = {"records", "journal", "errors", "nested", "codec", "store", "stability"} | {
-    name for name in ARROWS if name.startswith(("page", "plot", "report", "result"))
-}
+WITHOUT_TORCH = {
+    *("records", "journal", "errors", "nested", "codec", "store", "stability"),
+    *("tables", "paraview", "export", "foreign"),
+} | {name for name in ARROWS if name.startswith(("page", "plot", "report", "result"))}
 # Loaded with the application itself, for every command and for --help.
 LIGHT = {"", "__main__", "app", "options"}
 
@@ -258,11 +263,11 @@ def test_help_loads_nothing_heavy(tmp_path, arguments):
     assert not loaded_by(tmp_path, *arguments) & (HEAVY - {"rich"})
 
 
-@pytest.mark.parametrize("command", ["show", "plot", "report"])
-def test_show_plot_and_report_load_no_torch(terminal, command):
+@pytest.mark.parametrize("command", ["show {}", "plot {}", "report {}", "export {} -o x.vts"])
+def test_what_reads_results_loads_no_torch(terminal, command):
     run = ("line", "ckpt.pt", "--resolution", "5", "--no-plot")
     assert terminal.run(*run).code == 0
-    loaded = loaded_by(terminal.folder, command, "ckpt.line.h5")
+    loaded = loaded_by(terminal.folder, *command.format("ckpt.line.h5").split())
     assert "h5py" in loaded
     assert "torch" not in loaded
 
