@@ -6,6 +6,7 @@ import typer
 
 from . import (
     check,
+    compare,
     connect,
     demo,
     export,
@@ -70,6 +71,7 @@ for function in (
     gate.gate,
     show.show,
     plot.plot,
+    compare.compare,
     report.report,
     export.export,
     import_.import_,

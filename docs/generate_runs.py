@@ -49,6 +49,7 @@ RUNS = {
     "gate": ("landscape gate a.pt --baseline b.pt --exit-zero", ""),
     "show": ("landscape show ckpt.surface.h5", ""),
     "plot": ("landscape plot ckpt.surface.h5 --style 3d -o ckpt.3d.png", "ckpt.3d.png"),
+    "compare": ("landscape compare ckpt.surface.h5 a.surface.h5", "compare.png"),
     "report": ("landscape report ckpt.surface.h5 a.surface.h5 -o report.html", ""),
     "export": ("landscape export ckpt.surface.h5 -o ckpt.vts", ""),
     "import": ("landscape import old_surface.h5", ""),

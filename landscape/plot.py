@@ -6,7 +6,7 @@ log10 of the value and the labels are values; the y axis of a line is a log axis
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,11 @@ def figure(
         if style == "3d":
             raise UserError("style '3d' needs a surface and this result is a line: use 'contour'")
         return plot_line.picture(result, quantity, heights.log, limits)
+
+
+def style() -> AbstractContextManager[None]:
+    """The fonts and lines of all pictures, for drawing within the context."""
+    return matplotlib.rc_context(_STYLE)
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

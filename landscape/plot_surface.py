@@ -76,6 +76,20 @@ def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
     return picture
 
 
+def panel(axes: Any, result: Surface, name: str, scale: Scale) -> ScalarMappable:
+    """Contours of one quantity in given axes, with the evaluated points; what has the colours."""
+    alpha, beta, grid, broken = _ground(result, result.quantities[name].grid)
+    mesh = _mesh(result, name, scale, (alpha, beta, grid))
+    ratio = float(np.ptp(beta) / np.ptp(alpha))
+    axes.set(xlabel=axis_label("", "alpha"), ylabel=axis_label("", "beta"))
+    axes.set(xlim=alpha[[0, -1]], ylim=beta[[0, -1]], facecolor="0.92")
+    axes.set_aspect("equal" if 0.5 <= ratio <= 2 else "auto")
+    mappable: ScalarMappable = _contours(axes, mesh, scale)[0]
+    _points(axes, result, name, scale, alone=not mesh)
+    _hatch(axes, alpha, beta, broken)
+    return mappable
+
+
 def _ground(result: Surface, grid: Array) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
     """Axes of two points or more, values (NaN: none to draw), and the cells not finite."""
     assert result.beta is not None

@@ -140,6 +140,8 @@ ARROWS = {
     "plot_track": "plot_levels plot_text results",
     "plot_sharpness": "plot_text results",
     "plot_verdict": "plot_text report_text results",
+    "plot_compare": "plot_levels plot_surface plot_text results",
+    "shape": "results",
     "plot_connect": "plot_levels plot_text results",
     "plot_merge": "plot_text results",
     "plot_pairs": "plot_text results",
@@ -148,7 +150,7 @@ ARROWS = {
 }
 WITHOUT_TORCH = {
     *("records", "journal", "errors", "nested", "codec", "store", "stability"),
-    *("tables", "paraview", "export", "foreign"),
+    *("tables", "paraview", "export", "foreign", "shape"),
 } | {name for name in ARROWS if name.startswith(("page", "plot", "report", "result"))}
 # Loaded with the application itself, for every command and for --help.
 LIGHT = {"", "__main__", "app", "options"}
