@@ -10,13 +10,16 @@ import torch
 import typer
 from torch import Tensor
 
-from landscape import batchnorm, directions
+from landscape import batchnorm, directions, trajectory
+from landscape.krylov import norm
 from landscape.results import Array, Surface
 
 from . import eigen
 from .options import Directions, SetUp
 from .problem import OtherPoint, Problem, other_point
 from .values import one_of
+
+ON_PLANE = 1e-3  # of the way from the centre: what lies this near to the plane lies on it
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def build(
     for vector, label in eigen.directions(problem, source, ranks):
         vectors.append(vector)
         labels.append(label)
+    marks = [other_point(problem, setup, path) for path in options.mark]
     generator = torch.Generator().manual_seed(setup.seed)
     while len(vectors) < count:
         vector = directions.random(
@@ -107,11 +111,12 @@ def build(
             "directions": [] if ranks else [directions.digest(vector) for vector in vectors],
             "direction_eigen": ranks,
             "direction_to": [other.digest for other in others],
+            "mark": [mark.digest for mark in marks],
             "normalise": rule,
             "parameters": "all" if moves_all else "2 dimensions or more",
             "orthogonal": options.orthogonal,
         },
-        markers=_markers(problem, others, count),
+        markers=(*_markers(problem, others, count), *_marked(problem, marks, vectors)),
     )
 
 
@@ -136,3 +141,23 @@ def _markers(
         loss = objective.evaluate(other.theta, buffers=other.buffers)["loss"].mean
         markers.append((other.name, at, loss))
     return tuple(markers)
+
+
+def _marked(
+    problem: Problem, marks: list[OtherPoint], vectors: list[Tensor]
+) -> tuple[tuple[str, tuple[float, ...], float], ...]:
+    """Further checkpoints where they lie on the plane, each with its loss under its own buffers.
+
+    The name of one that lies beside the plane says how much of its way from the centre does.
+    """
+    if not marks:
+        return ()
+    thetas = [*(mark.theta for mark in marks), problem.theta]
+    spots, off = trajectory.coordinates(thetas, vectors)
+    found = []
+    for mark, spot, beside in zip(marks, spots, off, strict=False):
+        share = beside / max(float(norm(mark.theta - problem.theta)), 1e-30)
+        name = mark.name if share < ON_PLANE else f"{mark.name}, {100 * share:.2g} % off the plane"
+        loss = problem.objective.evaluate(mark.theta, buffers=mark.buffers)["loss"].mean
+        found.append((name, tuple(spot.tolist()), loss))
+    return tuple(found)

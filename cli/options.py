@@ -208,6 +208,14 @@ class Directions:
             "through three. All parameters move, nothing is normalised.",
         ),
     ] = field(default_factory=list)
+    mark: Annotated[
+        list[Path],
+        _plane(
+            metavar="FILE",
+            help="Mark another checkpoint where it lies on the plane, such as a merge; may be "
+            "given several times.",
+        ),
+    ] = field(default_factory=list)
     direction_eigen: Annotated[
         str | None,
         _plane(

@@ -99,6 +99,8 @@ def _worst(result: Connection, name: str, along: Along) -> str:
     parts = []
     for index, path in enumerate(result.path):
         values = along.point[(result.point_path == index) & inside]
+        if not values.size:
+            continue
         worst = values.max() if name.startswith("loss") else values.min()
         parts.append(f"{worst:.4g} on the {path}")
     word = "at most" if name.startswith("loss") else "at least"

@@ -330,3 +330,29 @@ def test_a_terminal_shows_the_progress_and_a_pipe_does_not(terminal):
     assert process.wait() == 0
     assert b"/81" in shown
     assert "━".encode() in shown
+
+
+def test_a_further_checkpoint_is_marked_where_it_lies(terminal):
+    states = {}
+    for name, seed in (("a", 1), ("b", 2)):
+        states[name] = terminal.network(seed=seed).state_dict()
+        torch.save(states[name], terminal.folder / f"{name}.pt")
+    base = torch.load(terminal.folder / "ckpt.pt")
+    mixed = {
+        n: t + 0.5 * (states["a"][n] - t) - 0.25 * (states["b"][n] - t)
+        if t.is_floating_point()
+        else t
+        for n, t in base.items()
+    }
+    torch.save(mixed, terminal.folder / "m.pt")
+    torch.save(terminal.network(seed=3).state_dict(), terminal.folder / "far.pt")
+    to = ("--direction-to", "a.pt", "--direction-to", "b.pt", "--mark", "m.pt", "--mark", "far.pt")
+    done = terminal.run("surface", "ckpt.pt", *to, "--resolution", "5x5", "--no-plot")
+    assert done.code == 0, done.err
+    result = store.load(terminal.folder / "ckpt.surface.h5")
+    names = result.marker_names
+    assert names[:4] == ("ckpt.pt", "a.pt", "b.pt", "m.pt")
+    assert names[4].startswith("far.pt, ")
+    assert names[4].endswith(" % off the plane")
+    assert result.marker_alpha[3] == pytest.approx(0.5, abs=1e-4)
+    assert result.marker_beta[3] == pytest.approx(-0.25, abs=1e-4)
