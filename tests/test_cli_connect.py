@@ -155,12 +155,12 @@ def test_the_plane_holds_the_ends_and_the_path(terminal):
 def test_a_killed_run_goes_on_to_the_same_numbers(terminal, method, records):
     pair(terminal)
     run = ("connect", "a.pt", "b.pt", *CURVE, "--method", method)
-    terminal.run(*run, "-o", "whole.h5")
+    terminal.launch(*run, "-o", "whole.h5")  # in a process too: of as many threads
     process = terminal.start(*run, "-o", "cut.h5", pause=0.002)
     terminal.wait_for_records("cut.h5", records, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = terminal.run(*run, "-o", "cut.h5")
+    done = terminal.launch(*run, "-o", "cut.h5")
     assert "resumed" in done.err
     whole, cut = load(terminal, "whole.h5"), load(terminal, "cut.h5")
     assert np.array_equal(whole.loss.point, cut.loss.point)
