@@ -23,8 +23,6 @@ COMMANDS = {
     "rebuilt": ("hessian", "ckpt.pt", "--count", "2", "--memory", "0", "--no-plot"),
     "sharpness": ("sharpness", "ckpt.pt", "--rho", "0.05", "--m", "32", "--no-plot"),
     "connect": ("connect", "a.pt", "b.pt", "--method", "line", "--no-plot"),
-    "merge": ("merge", "a.pt", "b.pt", "--no-plot"),
-    "track": ("track", "a.pt", "b.pt", "--no-plot"),
 }
 
 
