@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    animate,
     check,
     compare,
     connect,
@@ -72,6 +73,7 @@ for function in (
     show.show,
     plot.plot,
     compare.compare,
+    animate.animate,
     report.report,
     export.export,
     import_.import_,

@@ -88,11 +88,13 @@ def build(
         vectors.append(vector)
         labels.append(label)
     marks = [other_point(problem, setup, path) for path in options.mark]
+    elsewhere = options.directions_at
+    scaled_to = other_point(problem, setup, elsewhere) if elsewhere else None
     generator = torch.Generator().manual_seed(setup.seed)
     while len(vectors) < count:
         vector = directions.random(
             problem.objective.space,
-            problem.theta,
+            scaled_to.theta if scaled_to else problem.theta,
             generator,
             normalisation=rule,
             include_1d=options.include_1d,
@@ -101,7 +103,8 @@ def build(
             vector = directions.orthogonal(vector, vectors[0])
         vectors.append(vector)
         scaled = "unscaled" if rule == "none" else f"{rule}-normalised"
-        labels.append(f"{scaled} random direction {len(vectors)}")
+        of_other = f" at {scaled_to.name}" if scaled_to else ""
+        labels.append(f"{scaled} random direction {len(vectors)}{of_other}")
     moves_all = others or ranks or options.include_1d
     return Frame(
         what=_title(problem.name, [other.name for other in others], count),

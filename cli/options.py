@@ -208,6 +208,14 @@ class Directions:
             "through three. All parameters move, nothing is normalised.",
         ),
     ] = field(default_factory=list)
+    directions_at: Annotated[
+        Path | None,
+        _plane(
+            metavar="FILE",
+            help="Random directions as they are at another checkpoint, scaled to its weights: the "
+            "same ones for all checkpoints of a training (`landscape animate`).",
+        ),
+    ] = None
     mark: Annotated[
         list[Path],
         _plane(
@@ -248,6 +256,21 @@ class Directions:
     max_evaluations: Annotated[
         int | None, _plane(min=1, metavar="N", help="Stop before more, with the error reached.")
     ] = None
+    curvature: Annotated[
+        bool,
+        _plane(
+            "--curvature",
+            metavar="",
+            help="Add the ends of the Hessian's spectrum, and lambda_min / lambda_max beside the "
+            "loss: how far the loss is from convex.",
+        ),
+    ] = False
+    curvature_points: Annotated[
+        int,
+        _plane(
+            min=1, metavar="N", help="Points of --curvature at most; each takes tens of products."
+        ),
+    ] = 81
 
 
 _curvature = functools.partial(Option, rich_help_panel="Curvature")

@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from landscape.results import Result
 
 
+Style = Annotated[str, Option(metavar="contour|3d", help="Filled contours, or a surface in space.")]
+Quantity = Annotated[str, Option(metavar="NAME", help="The loss, or a metric of the task.")]
+Log = Annotated[
+    bool | None,
+    Option(
+        "--log/--linear",
+        metavar="",
+        help="Scale of the values; chosen by the data if not given.",
+    ),
+]
+Levels = Annotated[
+    int | None, Option(min=2, max=200, metavar="N", help="About how many contour levels.")
+]
+VMin = Annotated[float | None, number(help="Lower end of the colours.")]
+VMax = Annotated[float | None, number(help="Upper end of the colours.")]
+
+
 def plot(
     results: Annotated[list[Path], Argument(metavar="RESULT.h5", help="Result files.")],
     output: Annotated[
@@ -26,25 +43,12 @@ def plot(
             help="The picture: .png, .svg or .pdf; default beside the result.",
         ),
     ] = None,
-    style: Annotated[
-        str, Option(metavar="contour|3d", help="Filled contours, or a surface in space.")
-    ] = "contour",
-    quantity: Annotated[
-        str, Option(metavar="NAME", help="The loss, or a metric of the task.")
-    ] = "loss",
-    log: Annotated[
-        bool | None,
-        Option(
-            "--log/--linear",
-            metavar="",
-            help="Scale of the values; chosen by the data if not given.",
-        ),
-    ] = None,
-    levels: Annotated[
-        int | None, Option(min=2, max=200, metavar="N", help="About how many contour levels.")
-    ] = None,
-    vmin: Annotated[float | None, number(help="Lower end of the colours.")] = None,
-    vmax: Annotated[float | None, number(help="Upper end of the colours.")] = None,
+    style: Style = "contour",
+    quantity: Quantity = "loss",
+    log: Log = None,
+    levels: Levels = None,
+    vmin: VMin = None,
+    vmax: VMax = None,
 ) -> None:
     """Draw results; several are drawn on one scale.
 

@@ -1,8 +1,8 @@
 """`landscape surface` and `landscape line`."""
 
 import math
-from collections.abc import Generator, Sequence
-from dataclasses import astuple
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,47 +104,58 @@ def analysis(
     problem: "Problem", frame: "Frame", axes: "Sequence[Array]", options: Directions
 ) -> "Analysis":
     """The loss over the plane or along the line of `frame`, on the grid of `axes`."""
-    from landscape import surface
+    from landscape import convexity, surface
     from landscape.estimate import Estimate
 
     from .session import Analysis, Step
 
     tolerance = 0.0 if options.exact else options.tolerance
     points: dict[tuple[float, ...], dict[str, Estimate]] = {}
+    products = 0
+    plane = (problem.objective, problem.theta, frame.directions)
 
     def start(records: list[dict[str, Any]]) -> "Generator[Step, None, Surface]":
         for record in records:
             known = {name: Estimate(*value) for name, value in record["values"].items()}
-            points[tuple(record["at"])] = known
-        run = surface.evaluate(
-            problem.objective,
-            problem.theta,
-            frame.directions,
-            axes=axes,
-            tolerance=tolerance,
-            max_evaluations=options.max_evaluations,
-            known=points,
+            keep(record["at"], known, record.get("products", 0))
+        most = options.max_evaluations
+        yield from steps(
+            surface.evaluate(
+                *plane, axes=axes, known=points, tolerance=tolerance, max_evaluations=most
+            )
         )
-        while True:
-            try:
-                point = next(run)
-            except StopIteration as stop:
-                return frame.label(stop.value, problem)
-            points[point.at] = dict(point.estimates)
-            values: dict[str, Any] = {n: astuple(e) for n, e in point.estimates.items()}
-            note = "" if point.error != point.error else f"error {100 * point.error:.2g} %"
-            yield Step({"at": point.at, "values": values}, point.done, point.planned, note)
+        if options.curvature:
+            most = options.curvature_points
+            yield from steps(
+                convexity.evaluate(
+                    *plane, axes=axes, known=points, tolerance=options.tolerance, max_points=most
+                )
+            )
+        return result(complete=True)
 
-    def snapshot() -> "Surface | None":
-        if not points:
-            return None
-        partial = surface.assemble(points, axes, tolerance=tolerance, complete=False)
-        return frame.label(partial, problem)
+    def keep(at: "Sequence[float]", known: "Mapping[str, Estimate]", spent: int) -> None:
+        nonlocal products
+        points.setdefault(tuple(at), {}).update(known)
+        products += spent
+
+    def steps(run: "Generator[surface.Point, None, Any]") -> "Iterator[Step]":
+        for point in run:
+            keep(point.at, point.estimates, point.products)
+            values: dict[str, Any] = {n: astuple(e) for n, e in point.estimates.items()}
+            spent = {"products": point.products} if point.products else {}
+            note = "" if point.error != point.error else f"error {100 * point.error:.2g} %"
+            note = ", ".join(filter(None, ["curvature" if spent else "", note]))
+            yield Step({"at": point.at, "values": values, **spent}, point.done, point.planned, note)
+
+    def result(*, complete: bool) -> "Surface":
+        found = surface.assemble(points, axes, tolerance=tolerance, complete=complete)
+        return replace(frame.label(found, problem), products=products)
 
     config = {
         **frame.config,
         "axes": [[float(a[0]), float(a[-1]), len(a)] for a in axes],
         "tolerance": tolerance,
         "max_evaluations": options.max_evaluations,
+        **({"curvature": options.curvature_points} if options.curvature else {}),
     }
-    return Analysis(config, start, snapshot)
+    return Analysis(config, start, lambda: result(complete=False) if points else None)

@@ -138,7 +138,7 @@ def ordered(given: Sequence[Path], least: int = 2) -> list[Path]:
     Raises:
         UserError: fewer than `least`, or one of them twice.
     """
-    from landscape import steps
+    from landscape import names
 
     if len(given) < least:
         raise UserError(
@@ -147,7 +147,7 @@ def ordered(given: Sequence[Path], least: int = 2) -> list[Path]:
         )
     if len({path.resolve() for path in given}) < len(given):
         raise UserError("a checkpoint is named twice: name each once")
-    numbers = steps.in_names(given) or list(range(len(given)))
+    numbers = names.steps(given) or list(range(len(given)))
     return [path for _, path in sorted(zip(numbers, given, strict=True))]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.results import Quantity, Surface
+from landscape.results import RATIO, Quantity, Surface
 
 
 def sentences(result: Surface) -> list[str]:
@@ -19,6 +19,12 @@ def sentences(result: Surface) -> list[str]:
             else f"; {error_statement(quantity)}"
         )
         lines.append(f"{name}: {facts}{error}")
+    if RATIO in result.quantities:
+        measured = int(result.quantities[RATIO].computed.sum())
+        lines.append(
+            f"curvature: at {measured} points, {result.products} products; lambda_ratio is "
+            "lambda_min / lambda_max, 0 where the loss is convex"
+        )
     done, cells = summary["evaluations"], summary["cells"]
     imported = result.method == "imported"
     basis = "none interpolated" if imported else error_statement(result.loss)

@@ -145,6 +145,7 @@ def plan(
     *,
     tolerance: float,
     max_evaluations: int | None = None,
+    levels: Levels | None = None,
 ) -> list[Coordinates]:
     """The points to evaluate next, given the `values` known so far; empty when done.
 
@@ -158,13 +159,14 @@ def plan(
         axes: one or two ascending arrays of grid points.
         tolerance: of the range of the quantity as drawn.
         max_evaluations: stop before a stage that would go beyond.
+        levels: the nested grids; None for those that `choose` finds from the values.
     """
     origin = (0.0,) * len(axes)
     if origin not in values:
         return [origin]
     budget = float("inf") if max_evaluations is None else max_evaluations
     every_cell = cells(axes)
-    levels, level = choose(values, axes), 1
+    levels, level = levels or choose(values, axes), 1
     while tolerance > 0 and _affordable(levels.points(level), values, every_cell, budget):
         if missing := [p for p in levels.points(level) if p not in values]:
             return missing

@@ -91,6 +91,18 @@ class Objective:
         part._constants = {**self.constants(), **still}
         return part, part.space.ravel(pieces)
 
+    def settled(self, theta: Tensor) -> "Objective":
+        """The loss with the BatchNorm statistics that it has at `theta` (P,), anywhere.
+
+        Costs one pass over `statistics`; without them it is the same loss.
+        """
+        fresh = self.buffers_at(theta)
+        if fresh is None:
+            return self
+        still = copy.copy(self)  # the network, its evaluation and what was found out are shared
+        still.statistics, still._constants = None, {**self.constants(), **fresh}
+        return still
+
     def evaluate(self, theta: Tensor, *, buffers: Tensors | None = None) -> dict[str, Estimate]:
         """Mean and standard error of the loss and of every metric at `theta` (P,).
 

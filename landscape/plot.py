@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from landscape import (
     plot_connect,
+    plot_convexity,
     plot_line,
     plot_merge,
     plot_pairs,
@@ -28,6 +29,7 @@ from landscape.errors import UserError
 from landscape.plot_levels import Limits, scale
 from landscape.plot_text import FONT
 from landscape.results import (
+    RATIO,
     Connection,
     Merge,
     Pairs,
@@ -56,6 +58,7 @@ _PICTURES: dict[type, Callable[[Any], Figure]] = {
     Merge: plot_merge.picture,
     Pairs: plot_pairs.picture,
 }
+_BESIDE = ("loss", "contour")  # what a convexity map stands beside
 # No dates and no versions, so that equal records give equal files.
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -108,6 +111,9 @@ def figure(
     shown = result.quantities[quantity]
     with matplotlib.rc_context(_STYLE):
         heights = scale(shown, quantity, log=log, count=levels or 12, limits=limits)
+        if result.beta is not None and RATIO in result.quantities and (quantity, style) == _BESIDE:
+            ratio = scale(result.quantities[RATIO], RATIO, log=False, count=10, limits=(None, None))
+            return plot_convexity.picture(result, {quantity: heights, RATIO: ratio})
         if result.beta is not None:
             return plot_surface.picture(result, quantity, heights, style)
         if style == "3d":

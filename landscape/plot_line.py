@@ -17,7 +17,7 @@ from landscape.plot_text import (
     sheet,
     unit,
 )
-from landscape.results import Quantity, Surface
+from landscape.results import RESIDUAL, Surface
 
 
 def picture(result: Surface, name: str, log: bool, limits: Limits) -> Figure:
@@ -33,8 +33,8 @@ def picture(result: Surface, name: str, log: bool, limits: Limits) -> Figure:
         free: Limits = (None, None)
         own = log if key == name else scale(shown, key, log=None, count=5, limits=free).log
         axes.set_yscale("log" if own else "linear")
-        axes.set_ylabel(unit(key) if key == name else clean(key))
-        _curve(axes, result, shown, own)
+        axes.set_ylabel(unit(key))
+        _curve(axes, result, key, own)
         for x in result.marker_alpha[inside]:
             axes.axvline(x, color="0.6", lw=0.7, ls="--", zorder=0.8)
         if key == "loss" and result.marker_loss.size:
@@ -62,17 +62,18 @@ def picture(result: Surface, name: str, log: bool, limits: Limits) -> Figure:
     return picture
 
 
-def _curve(axes: Any, result: Surface, shown: Quantity, log: bool) -> None:
+def _curve(axes: Any, result: Surface, name: str, log: bool) -> None:
     """The curve, the evaluated points and the band of 1.96 standard errors."""
+    shown = result.quantities[name]
     order = np.argsort(result.point_alpha)
     x, y, error = (a[order] for a in (result.point_alpha, shown.point, shown.point_stderr))
-    known, broken = np.isfinite(y), broken_cells(result, shown.grid)
+    known, broken = np.isfinite(y), broken_cells(result, name)
     alpha, curve = result.alpha, np.where(broken, np.nan, shown.grid)
     if not result.complete and np.isfinite(curve).sum() < known.sum():
         alpha, curve = x, np.where(known, y, np.nan)
     axes.plot(alpha, curve, color="C0", lw=1.2)
     axes.plot(x[known], y[known], "o", ms=2.5, color="C0", label="evaluated")
-    known &= np.isfinite(error)
+    known &= np.isfinite(error) & (shown.stderr_basis != RESIDUAL)
     if known.any():
         # On a log axis it is the relative error that is smooth between the points.
         unit, size = (y[known], curve) if log else (1.0, 1.0)

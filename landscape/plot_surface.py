@@ -24,11 +24,12 @@ from landscape.plot_text import (
     broken_cells,
     clean,
     footer,
+    heading,
     settle,
     sheet,
     unit,
 )
-from landscape.results import Array, Status, Surface
+from landscape.results import RESIDUAL, Array, Status, Surface
 
 _COLOURS = "viridis"
 _HALO = [withStroke(linewidth=2, foreground="white")]
@@ -37,7 +38,7 @@ _PLACES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 
 def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
     """One quantity over the plane, as "contour" or "3d"."""
-    alpha, beta, grid, broken = _ground(result, result.quantities[name].grid)
+    alpha, beta, grid, broken = _ground(result, name)
     mesh = _mesh(result, name, scale, (alpha, beta, grid))
     ratio = float(np.ptp(beta) / np.ptp(alpha))
     alike = 0.5 <= ratio <= 2
@@ -45,8 +46,9 @@ def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
     size = (6.6, 5.2) if style == "3d" else (5.9, flat)
     picture = sheet(*size, footer(result, name, scale.log))
     axes: Any = picture.add_subplot(projection="3d" if style == "3d" else None)
-    title = result.title if name == "loss" else result.title.replace("Loss", name.capitalize(), 1)
-    axes.set_title(clean(title, 75), x=0.64 if style == "3d" else 0.5)
+    title = clean(result.title, 75)
+    title = title if name == "loss" else title.replace("Loss", heading(name), 1)
+    axes.set_title(title, x=0.64 if style == "3d" else 0.5)
     axes.set(
         xlabel=axis_label(result.alpha_label, "alpha"), ylabel=axis_label(result.beta_label, "beta")
     )
@@ -78,7 +80,7 @@ def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
 
 def panel(axes: Any, result: Surface, name: str, scale: Scale) -> ScalarMappable:
     """Contours of one quantity in given axes, with the evaluated points; what has the colours."""
-    alpha, beta, grid, broken = _ground(result, result.quantities[name].grid)
+    alpha, beta, grid, broken = _ground(result, name)
     mesh = _mesh(result, name, scale, (alpha, beta, grid))
     ratio = float(np.ptp(beta) / np.ptp(alpha))
     axes.set(xlabel=axis_label("", "alpha"), ylabel=axis_label("", "beta"))
@@ -90,11 +92,11 @@ def panel(axes: Any, result: Surface, name: str, scale: Scale) -> ScalarMappable
     return mappable
 
 
-def _ground(result: Surface, grid: Array) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+def _ground(result: Surface, name: str) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
     """Axes of two points or more, values (NaN: none to draw), and the cells not finite."""
     assert result.beta is not None
-    alpha, beta, broken = result.alpha, result.beta, broken_cells(result, grid)
-    grid = np.where(broken, np.nan, grid)
+    alpha, beta, broken = result.alpha, result.beta, broken_cells(result, name)
+    grid = np.where(broken, np.nan, result.quantities[name].grid)
     if alpha.size == 1:  # a strip as wide as a tenth of the other axis
         alpha = alpha + 0.05 * (np.ptp(beta) or 1.0) * np.array([-1, 1])
         grid, broken = np.repeat(grid, 2, axis=0), np.repeat(broken, 2, axis=0)
@@ -109,9 +111,11 @@ def _mesh(
 ) -> tuple[Any, ...]:
     """What contour (alpha, beta, heights) or tricontour (triangles, heights) takes; or nothing."""
     alpha, beta, grid = ground
-    heights, points = scale.heights(grid), scale.heights(result.quantities[name].point)
+    shown = result.quantities[name]
+    heights, points = scale.heights(grid), scale.heights(shown.point)
     finite = np.isfinite(points)
-    if not (result.status == Status.NOT_COMPUTED).any():
+    few = shown.stderr_basis == RESIDUAL and shown.error_basis == "unknown"
+    if not few and not (result.status == Status.NOT_COMPUTED).any():
         masked = np.ma.masked_invalid(heights.T)
         return () if masked.mask.all() else (alpha, beta, masked)
     assert result.point_beta is not None
@@ -137,9 +141,10 @@ def _contours(axes: Any, mesh: tuple[Any, ...], scale: Scale) -> tuple[Any, Any]
 
 def _points(axes: Any, result: Surface, name: str, scale: Scale, alone: bool) -> None:
     """Dots where the network was evaluated, crosses where that was not finite."""
-    x, y = result.point_alpha, result.point_beta
-    assert y is not None
-    heights = scale.heights(result.quantities[name].point)
+    shown = result.quantities[name]
+    assert result.point_beta is not None
+    x, y = (at[shown.computed] for at in (result.point_alpha, result.point_beta))
+    heights = scale.heights(shown.point[shown.computed])
     known = np.isfinite(heights)
     style: dict[str, Any] = {"c": scale.ink(heights[known]), "lw": 0}
     if alone:

@@ -9,11 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from landscape.results import Array, Status, Surface
+from landscape.results import LAMBDA_MAX, LAMBDA_MIN, RATIO, RESIDUAL, Status, Surface
 
 FONT = "DejaVu Sans"  # comes with matplotlib: the same picture everywhere
 GREY = "0.45"
 BROKEN: dict[str, Any] = {"edgecolor": "0.55", "hatch": "//////", "linewidth": 0}
+_UNITS = {
+    "loss": "loss (mean per example)",
+    LAMBDA_MAX: r"$\lambda_{\max}$",
+    LAMBDA_MIN: r"$\lambda_{\min}$",
+    RATIO: r"$\lambda_{\min}\,/\,\lambda_{\max}$",
+}
 SPOT: dict[str, Any] = {"markersize": 5, "markerfacecolor": "white", "color": "black"}
 
 
@@ -32,14 +38,16 @@ def settle(picture: Figure) -> None:
     picture.set_layout_engine("none")
 
 
-def footer(result: Surface, name: str, log: bool) -> str:
-    """What was computed and how good it is."""
-    shown, spent, cells = result.quantities[name], result.point_alpha.size, result.status.size
+def footer(result: Surface, name: str, log: bool, *, width: int = 116) -> str:
+    """What was computed and how good it is, in lines of `width` letters."""
+    shown, cells = result.quantities[name], result.status.size
+    spent = int(shown.computed.sum())
     basis = shown.error_basis
     of_all = ", every cell evaluated" if basis == "none" else f" for {cells} cells"
     words = [f"{spent} evaluations{of_all}"]
-    if not result.complete:
-        done = np.count_nonzero(result.status)
+    if shown.stderr_basis == RESIDUAL:
+        words = [f"{spent} points, {result.products} products"]
+    elif not result.complete and (done := np.count_nonzero(result.status)) < cells:
         words = [f"partial: {done} of {cells} cells, {spent} evaluations"]
     main = (shown.error_of_log_range, "log range") if log else (shown.error_of_range, "range")
     errors = [main, (shown.error_relative, "local value")]
@@ -54,7 +62,7 @@ def footer(result: Surface, name: str, log: bool) -> str:
         words.append("no standard error")
     elif result.beta is None and shown.stderr_basis != "examples":
         words.append(f"standard error: {shown.stderr_basis}")
-    return fill(" \N{MIDDLE DOT} ".join(words), 116)
+    return fill(" \N{MIDDLE DOT} ".join(words), width)
 
 
 def _percent(share: float) -> str:
@@ -63,7 +71,12 @@ def _percent(share: float) -> str:
 
 def unit(name: str) -> str:
     """The label of a quantity's values."""
-    return "loss (mean per example)" if name == "loss" else clean(name)
+    return _UNITS.get(name, clean(name))
+
+
+def heading(name: str) -> str:
+    """A quantity as the first word of a title."""
+    return _UNITS[name] if name in (LAMBDA_MAX, LAMBDA_MIN, RATIO) else clean(name).capitalize()
 
 
 def clean(text: str, width: int = 10_000) -> str:
@@ -79,7 +92,10 @@ def axis_label(text: str, symbol: str) -> str:
     return ", ".join(filter(None, [clean(text, 60), rf"$\{symbol}$"]))
 
 
-def broken_cells(result: Surface, grid: Array) -> NDArray[np.bool_]:
-    """Cells that were computed and are not finite."""
-    lost = ~np.isfinite(grid) & (result.status != Status.NOT_COMPUTED)
+def broken_cells(result: Surface, name: str) -> NDArray[np.bool_]:
+    """Cells of one quantity that were computed and are not finite."""
+    shown = result.quantities[name]
+    lost = ~np.isfinite(shown.grid) & (result.status != Status.NOT_COMPUTED)
+    if shown.stderr_basis == RESIDUAL:  # known at some of the points only
+        lost &= result.loss.grid != result.loss.grid
     return np.asarray(lost | (result.status == Status.NON_FINITE))

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from landscape.records import Array, Dims, Record, json_numbers
 
+LAMBDA_MAX, LAMBDA_MIN = "lambda_max", "lambda_min"  # the ends of the Hessian's spectrum
+RATIO = "lambda_ratio"  # lambda_min / lambda_max, at least -1
+RESIDUAL = "residual"  # what is stated of an eigenvalue in place of a standard error
+
 
 class Status(IntEnum):
     """What is known of one cell of a surface."""
@@ -22,7 +26,7 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Quantity:
-    """The loss, or one metric of the task, over a surface or a line.
+    """The loss, a metric of the task, or an eigenvalue of the Hessian, over a surface or a line.
 
     The three errors compare the grid with the network: the largest absolute error in units
     of the range of the quantity, the same for its logarithm (NaN unless positive), and the
@@ -30,15 +34,24 @@ class Quantity:
     """
 
     # (I, J), NaN where not computed; then (K,) as evaluated, may be inf or NaN
-    grid: Annotated[Array, Dims("alpha beta", "mean over the examples", "{}")]
-    point: Annotated[Array, Dims("point", "mean over the examples", "point_{}")]
-    point_stderr: Annotated[Array, Dims("point", "standard error of the mean", "point_{}_stderr")]
+    grid: Annotated[Array, Dims("alpha beta", "mean over the examples, or eigenvalue", "{}")]
+    point: Annotated[Array, Dims("point", "mean over the examples, or eigenvalue", "point_{}")]
+    point_stderr: Annotated[
+        Array, Dims("point", "standard error of the mean, or residual", "point_{}_stderr")
+    ]
     log: bool  # interpolated, and best drawn, as its logarithm
     error_of_range: float
     error_of_log_range: float
     error_relative: float
     error_basis: str  # "none" (cell by cell), "measured", "extrapolated", or "unknown"
-    stderr_basis: str  # "examples", "entries taken as independent", or "none"
+    # "examples", "entries taken as independent", "none", or "residual"
+    stderr_basis: str
+
+    @property
+    def computed(self) -> NDArray[np.bool_]:
+        """Where it was asked for (K,): eigenvalues are known at some of the points only."""
+        everywhere = self.stderr_basis != RESIDUAL
+        return np.full(self.point.shape, everywhere) | ~np.isnan(self.point)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Surface(Record):
     converged: bool  # the stated error of the loss is within the tolerance
     complete: bool  # False: interrupted; the same command goes on
     l2: float = 0.0  # X/2 |theta|^2 is part of the loss; 0: weight decay is not
+    products: int = 0  # with the Hessian, for its eigenvalues
     title: str = ""
     alpha_label: str = "direction 1"  # for the axis
     beta_label: str = "direction 2"
@@ -109,6 +123,7 @@ class Surface(Record):
             "error_basis": loss.error_basis,
             "stderr_basis": loss.stderr_basis,
             "log": loss.log,
+            "products": self.products,
         }
         for name, quantity in self.quantities.items():
             values[f"{name}_at_centre"] = None if at is None else float(quantity.point[at])

@@ -9,12 +9,24 @@ from landscape.result_merge import Merge, OfModel
 from landscape.result_pairs import Pairs
 from landscape.result_sharpness import Sharpness
 from landscape.result_spectrum import Spectrum
-from landscape.result_surface import Quantity, Status, Surface
+from landscape.result_surface import (
+    LAMBDA_MAX,
+    LAMBDA_MIN,
+    RATIO,
+    RESIDUAL,
+    Quantity,
+    Status,
+    Surface,
+)
 from landscape.result_track import Track, Tracked
 from landscape.result_trajectory import Trajectory
 from landscape.result_verdict import Verdict
 
 __all__ = [
+    "LAMBDA_MAX",
+    "LAMBDA_MIN",
+    "RATIO",
+    "RESIDUAL",
     "Along",
     "Array",
     "Connection",

@@ -1,6 +1,6 @@
 """The loss, and the metrics of the task, over a plane or along a line through a point."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from landscape.errors import UserError
 from landscape.estimate import Estimate
 from landscape.nested import Coordinates
 from landscape.objective import Objective
-from landscape.results import Array, Quantity, Status, Surface
+from landscape.results import RESIDUAL, Array, Quantity, Status, Surface
 
 Estimates = Mapping[str, Estimate]
 
@@ -28,6 +28,7 @@ class Point:
         done: evaluations known, this one included.
         planned: evaluations in all if the present stage is the last.
         error: of the range as drawn, stated by the last complete level; NaN before there is one.
+        products: with the Hessian, that it took.
     """
 
     at: Coordinates
@@ -35,6 +36,7 @@ class Point:
     done: int
     planned: int
     error: float
+    products: int = 0
 
 
 def axis(low: float, high: float, count: int) -> Array:
@@ -85,18 +87,25 @@ def evaluate(
         UserError: the loss at the centre is not finite.
     """
     theta, *directions = (vector.detach() for vector in (theta, *directions))
-    at_point = torch.empty_like(theta)
+    point = torch.empty_like(theta)
 
-    def at(place: Coordinates) -> Estimates:
-        torch.add(theta, directions[0], alpha=place[0], out=at_point)
-        for direction, step in zip(directions[1:], place[1:], strict=True):
-            at_point.add_(direction, alpha=step)
-        return objective.evaluate(at_point)
+    def values(place: Coordinates) -> Estimates:
+        return objective.evaluate(at(theta, directions, place, out=point))
 
     points = yield from sample(
-        at, axes, tolerance=tolerance, max_evaluations=max_evaluations, known=known
+        values, axes, tolerance=tolerance, max_evaluations=max_evaluations, known=known
     )
     return assemble(points, axes, tolerance=tolerance, complete=True)
+
+
+def at(
+    theta: Tensor, directions: Sequence[Tensor], place: Coordinates, *, out: Tensor | None = None
+) -> Tensor:
+    """The point theta + alpha d1 + beta d2 (P,) of a place (alpha, beta); in `out`, if given."""
+    out = torch.add(theta, directions[0], alpha=place[0], out=out)
+    for direction, step in zip(directions[1:], place[1:], strict=True):
+        out.add_(direction, alpha=step)
+    return out
 
 
 def finish(steps: Generator[Point, None, Surface]) -> Surface:
@@ -164,7 +173,7 @@ def _refuse_non_finite(loss: Estimate) -> None:
 
 
 def _means(points: Mapping[Coordinates, Estimates], name: str) -> dict[Coordinates, float]:
-    return {at: estimates[name].mean for at, estimates in points.items()}
+    return {at: found[name].mean for at, found in points.items() if name in found}
 
 
 def assemble(
@@ -177,11 +186,11 @@ def assemble(
     """The record of the points evaluated so far, which may be any part of a run.
 
     Evaluated cells hold exactly what was evaluated; the others are interpolated from the
-    highest complete level, or are NaN if there is none.
+    highest complete level, or are NaN if there is none. The loss is known at every point, other
+    quantities may be known at some.
     """
-    names = list(next(iter(points.values())))
-    where = _evaluated_cells(points, axes)
-    quantities = {name: _quantity(points, axes, name, where) for name in names}
+    names = dict.fromkeys(name for estimates in points.values() for name in estimates)
+    quantities = {name: _quantity(points, axes, name) for name in names}
     loss = quantities["loss"]
     at = np.array(list(points))
     exact = loss.error_basis == "none"
@@ -189,7 +198,7 @@ def assemble(
     return Surface(
         alpha=axes[0],
         beta=axes[1] if len(axes) > 1 else None,
-        status=_status(points, loss.grid, where),
+        status=_status(points, loss.grid, axes),
         point_alpha=at[:, 0],
         point_beta=at[:, 1] if len(axes) > 1 else None,
         quantities=quantities,
@@ -207,37 +216,43 @@ def _fit(values: Mapping[Coordinates, float], levels: nested.Levels) -> nested.F
 
 
 def _quantity(
-    points: Mapping[Coordinates, Estimates],
-    axes: Sequence[Array],
-    name: str,
-    where: tuple[list[Coordinates], tuple[Array, ...]],
+    points: Mapping[Coordinates, Estimates], axes: Sequence[Array], name: str
 ) -> Quantity:
     values = _means(points, name)
     fit = _fit(values, nested.choose(_means(points, "loss"), axes))
     grid = np.full([len(axis) for axis in axes], np.nan) if fit is None else fit.grid
+    basis = next(e[name].basis for e in points.values() if name in e)
     if name != "loss" and all(0 <= value <= 1 for value in values.values()):
         grid = np.clip(grid, 0.0, 1.0)  # a share of the examples: ringing must not pass its ends
-    evaluated, indices = where
+    if basis == RESIDUAL:  # ringing must not make a Hessian definite
+        known = [value for value in values.values() if np.isfinite(value)]
+        grid = np.clip(grid, min(known, default=np.nan), max(known, default=np.nan))
+    evaluated, indices = _evaluated_cells(values, axes)
     grid[indices] = [values[at] for at in evaluated]
     exact = len(evaluated) == grid.size
     errors = (
         (fit.error_of_range, fit.error_of_log_range, fit.error_relative) if fit else (np.nan,) * 3
     )
+    nothing = Estimate(np.nan, np.nan, basis)
+    point, stderr = zip(
+        *((e.mean, e.stderr) for e in (found.get(name, nothing) for found in points.values())),
+        strict=True,
+    )
     return Quantity(
         grid=grid,
-        point=np.array(list(values.values())),
-        point_stderr=np.array([estimates[name].stderr for estimates in points.values()]),
+        point=np.array(point),
+        point_stderr=np.array(stderr),
         log=nested.spans_decades(grid[np.isfinite(grid)]) if exact or fit is None else fit.log,
         error_of_range=0.0 if exact else errors[0],
         error_of_log_range=0.0 if exact else errors[1],
         error_relative=0.0 if exact else errors[2],
         error_basis="none" if exact else fit.basis if fit else "unknown",
-        stderr_basis=next(iter(points.values()))[name].basis,
+        stderr_basis=basis,
     )
 
 
 def _evaluated_cells(
-    points: Mapping[Coordinates, Estimates], axes: Sequence[Array]
+    points: Iterable[Coordinates], axes: Sequence[Array]
 ) -> tuple[list[Coordinates], tuple[Array, ...]]:
     """The points that are cells of the grid, and their indices along each axis."""
     lookups = [{float(x): i for i, x in enumerate(axis)} for axis in axes]
@@ -250,12 +265,10 @@ def _evaluated_cells(
 
 
 def _status(
-    points: Mapping[Coordinates, Estimates],
-    grid: Array,
-    where: tuple[list[Coordinates], tuple[Array, ...]],
+    points: Mapping[Coordinates, Estimates], grid: Array, axes: Sequence[Array]
 ) -> NDArray[np.int8]:
     status = np.where(np.isnan(grid), Status.NOT_COMPUTED, Status.INTERPOLATED).astype(np.int8)
-    evaluated, indices = where
+    evaluated, indices = _evaluated_cells(points, axes)
     finite = [np.isfinite(points[at]["loss"].mean) for at in evaluated]
     status[indices] = np.where(finite, Status.EVALUATED, Status.NON_FINITE)
     return status

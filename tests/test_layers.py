@@ -27,7 +27,8 @@ ARROWS = {
     "optimiser_state": "stability",
     "training": "optimiser_state",
     "preconditioning": "optimiser_state space",
-    "steps": "results training",
+    "names": "",
+    "steps": "names results training",
     "track": "lanczos objective preconditioning probes results stability",
     "result_sharpness": "records",
     "result_verdict": "records",
@@ -76,6 +77,7 @@ ARROWS = {
     "product_check": "device objective products",
     "probe": "batches estimate modes objective tree",
     "surface": "estimate nested objective results",
+    "convexity": "estimate lanczos nested objective results surface",
     "density": "",
     "probes": "density lanczos",
     "blocks": "lanczos objective probes space",
@@ -141,12 +143,14 @@ ARROWS = {
     "plot_sharpness": "plot_text results",
     "plot_verdict": "plot_text report_text results",
     "plot_compare": "plot_levels plot_surface plot_text results",
+    "plot_convexity": "plot_levels plot_surface plot_text results",
+    "animation": "",
     "shape": "results",
     "plot_connect": "plot_levels plot_text results",
     "plot_merge": "plot_text results",
     "plot_pairs": "plot_text results",
-    "plot": "plot_connect plot_levels plot_line plot_merge plot_pairs plot_sharpness plot_spectrum"
-    " plot_surface plot_text plot_track plot_verdict results",
+    "plot": "plot_connect plot_convexity plot_levels plot_line plot_merge plot_pairs plot_sharpness"
+    " plot_spectrum plot_surface plot_text plot_track plot_verdict results",
 }
 WITHOUT_TORCH = {
     *("records", "journal", "errors", "nested", "codec", "store", "stability"),

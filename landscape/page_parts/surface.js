@@ -28,7 +28,7 @@ function readSurface(entry) {
     })) : [],
     pathLabel: record.path_label || "path",
     quantities: Object.fromEntries(raw.map(([name, q]) => [name, {
-      grid: spread(numbers(q.grid)), point: numbers(q.point), stderr: numbers(q.point_stderr), log: q.log,
+      grid: spread(numbers(q.grid)), point: numbers(q.point), stderr: numbers(q.point_stderr), log: q.log, some: q.stderr_basis === "residual",
     }])),
   };
   return surface;
@@ -182,7 +182,7 @@ function surfaceView(host, surface, group) {
         inside.append(draw("path", { d, stroke: tone, "stroke-width": finite.length > 900 ? 1.2 : 2, "stroke-linecap": "round" }));
       }
     }
-    const broken = known.filter((i) => !Number.isFinite(values[i]));
+    const broken = known.filter((i) => !Number.isFinite(values[i]) && !quantity().some);
     const d = broken.map((i) => `M${x.at(alpha[i]) - 3},${y.at(beta[i]) - 3}l6,6m-6,0l6,-6`).join("");
     inside.append(draw("path", { d, stroke: "var(--soft)", "stroke-width": 1 }));
   }
@@ -255,7 +255,7 @@ function surfaceView(host, surface, group) {
 
   function evaluation(n) {
     const [alpha, beta] = [surface.points.alpha[n], surface.points.beta[n]];
-    const words = Object.entries(surface.quantities).map(([name, q]) => `${name} ${withError(q.point[n], q.stderr[n], 6)}`);
+    const words = Object.entries(surface.quantities).filter(([, q]) => !q.some || Number.isFinite(q.point[n])).map(([name, q]) => `${name} ${withError(q.point[n], q.stderr[n], 6)}`);
     return { ...nearest(alpha, beta), alpha, beta, level: scale.share(scale.height(quantity().point[n])), lines: [place(alpha, beta), ...words, "evaluated"] };
   }
 

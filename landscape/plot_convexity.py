@@ -1,0 +1,30 @@
+"""A surface beside the map of how convex the loss is there."""
+
+from matplotlib.figure import Figure
+
+from landscape import plot_surface
+from landscape.plot_levels import Scale, texts
+from landscape.plot_text import clean, footer, settle, sheet, unit
+from landscape.results import RATIO, Surface
+
+WIDTH, HEIGHT = 9.6, 4.5  # in inches
+
+
+def picture(result: Surface, scales: dict[str, Scale]) -> Figure:
+    """Filled contours of the loss, and of lambda_min / lambda_max: 0 where it is convex.
+
+    Li et al. (2018), figure 7. The scales are by name of the quantity, the loss first.
+    """
+    words = [footer(result, name, scale.log, width=170) for name, scale in scales.items()]
+    sheets = sheet(WIDTH, HEIGHT, "\n".join(words))
+    sheets.suptitle(clean(result.title, 110), fontsize=9)
+    for axes, (name, scale) in zip(sheets.subplots(1, 2), scales.items(), strict=True):
+        mappable = plot_surface.panel(axes, result, name, scale)
+        bar = sheets.colorbar(
+            mappable, ax=axes, extend=scale.extend, spacing="proportional", shrink=0.9
+        )
+        bar.set_ticks(list(scale.ticks), labels=texts(scale.ticks, scale.log))
+        bar.ax.minorticks_off()
+        bar.set_label(unit(name) + (" (0: convex)" if name == RATIO else ""))
+    settle(sheets)
+    return sheets
