@@ -88,6 +88,7 @@ class Evaluation:
         mask: Tensor | None = None,
         metrics: bool = False,
         loss: Loss | None = None,
+        most: int | None = None,
     ) -> None:
         """Evaluate `batch`, in micro-batches where asked for, and give each part to `use`.
 
@@ -100,18 +101,20 @@ class Evaluation:
             mask: entries of the loss that count; None for all.
             metrics: whether to ask for the metrics too.
             loss: another way to compute the task's loss.
+            most: examples to evaluate at once, beside `micro_batch`; None for all.
 
         Raises:
             UserError: the task returns something unusable, or memory runs out on examples that
                 belong together.
         """
-        step = self.micro_batch
+        step = min((n for n in (self.micro_batch, most) if n is not None), default=None)
         size = None if step is None else tree.size(batch)
         if step is not None and size is not None and size > step and tree.can_be_cut(batch):
             for start in range(0, size, step):
                 cut = slice(start, start + step)
                 piece = None if mask is None else mask[cut]
-                self.each(tree.rows(batch, cut), use, mask=piece, metrics=metrics, loss=loss)
+                part = tree.rows(batch, cut)
+                self.each(part, use, mask=piece, metrics=metrics, loss=loss, most=most)
             return
         try:
             use(self._examples(batch, mask, metrics, loss))
@@ -121,7 +124,7 @@ class Evaluation:
             return
         # Outside the except block, where the failed call's tensors are free again.
         self._halve(batch, cause)
-        self.each(batch, use, mask=mask, metrics=metrics, loss=loss)
+        self.each(batch, use, mask=mask, metrics=metrics, loss=loss, most=most)
 
     def independent(self, batch: Any) -> bool | None:
         """Whether each example of `batch` has the same loss in a part of the batch.

@@ -202,6 +202,7 @@ class Objective:
         first: int = 0,
         last: int | None = None,
         loss: Loss | None = None,
+        most: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sum over the batches of a derivative of their losses, and the weight of the sum.
 
@@ -212,6 +213,7 @@ class Objective:
             first: the batch to begin with.
             last: the batch to end before; None for all.
             loss: another way to compute the task's loss.
+            most: examples of a batch to take at once, where they are independent; None for all.
 
         Returns:
             The sum (P,), and the total and the weight (2,) of the losses it came from.
@@ -226,7 +228,8 @@ class Objective:
         def work() -> None:
             numbered = enumerate(self._masked_batches())
             for index, (batch, mask) in itertools.islice(numbered, first, last):
-                self.evaluation.each(batch, functools.partial(add, index), mask=mask, loss=loss)
+                use = functools.partial(add, index)
+                self.evaluation.each(batch, use, mask=mask, loss=loss, most=most)
 
         def add(index: int, found: dict[str, PerExample]) -> None:
             examples = found["loss"]

@@ -3,9 +3,10 @@
 import gc
 import itertools
 
+import numpy as np
 import pytest
 import torch
-from oracles import as_task, classifier, cross_entropy, mlp, objective, snapshot, zoo
+from oracles import as_task, assert_close, classifier, cross_entropy, mlp, objective, snapshot, zoo
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -57,7 +58,7 @@ def test_memory_for_a_part_of_the_batches_keeps_the_first_ones_only(kind):
     whole = f.matrix(kind, f.theta())
     v = directions(1, f.space.size)[0]
     whole(v)
-    room = int(whole._bytes_per_example() * 11)  # two batches of five, and a bit
+    room = int(whole._bytes_per_example(f) * 11)  # two batches of five, and a bit
     part = f.matrix(kind, f.theta(), memory=room)
     first, second = part(v), part(v)
     assert (whole.kept, part.kept) == (4, 2)
@@ -75,14 +76,22 @@ def test_memory_for_less_than_one_graph_keeps_none(kind):
 
 
 @pytest.mark.parametrize("kind", MATRICES)
-def test_the_graph_of_a_single_batch_is_kept_without_a_pass_to_measure_it(kind, monkeypatch):
-    f = objective(classifier(20), dtype=DOUBLE)
+def test_the_graph_of_a_single_batch_is_kept_after_a_look_at_eight_examples(kind):
+    seen = []
+
+    def loss(net, batch):
+        seen.append(len(batch[0]))
+        return cross_entropy(net, batch)
+
+    of = classifier(20)
+    f = objective(as_task(model=of.model, data=of.data, loss=loss), dtype=DOUBLE)
     cut = objective(classifier(20), dtype=DOUBLE, batch_size=5)
     product, expected = f.matrix(kind, f.theta()), cut.matrix(kind, cut.theta())
-    monkeypatch.setattr(product, "_bytes_per_example", lambda: pytest.fail("measured"))
+    seen.clear()
     for v in directions(2, f.space.size):
         torch.testing.assert_close(product(v), expected(v), rtol=1e-12, atol=1e-14)
     assert product.kept == 1
+    assert seen == [8, 20]
 
 
 class Then(torch.autograd.Function):
@@ -462,3 +471,43 @@ def test_a_matrix_that_there_is_not_is_refused():
     f = objective(classifier(13))
     with pytest.raises(ValueError, match="no matrix 'kfac': one of hessian, ggn, fisher"):
         f.matrix("kfac", f.theta())
+
+
+def peak(work):
+    """The most bytes that tensors made by `work` take at once."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as seen:
+        work()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]))
+
+
+def test_the_graph_of_a_large_single_batch_is_kept_in_halves(monkeypatch):
+    task = zoo(40)["attention"]
+    target = objective(task)
+    theta = target.theta()
+    v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0))
+    whole = target.hessian(theta)
+    one, peak_of_one = whole(v), peak(lambda: whole(v))
+    monkeypatch.setattr(products, "LARGE", 0)
+    halves = target.hessian(theta)
+    two, peak_of_two = halves(v), peak(lambda: halves(v))
+    assert_close(two, one, 2e-6)
+    assert_close(halves(v), one, 2e-6)
+    assert (whole.kept, halves.kept) == (1, 1)
+    assert peak_of_two < 0.7 * peak_of_one
+
+
+def test_a_batch_whose_examples_belong_together_is_kept_whole(monkeypatch):
+    def coupled(net, batch):
+        scores = net(batch[0])
+        return ((scores - scores.mean(0)) ** 2).sum(1)
+
+    monkeypatch.setattr(products, "LARGE", 0)
+    task = as_task(model=classifier().model, data=classifier().data, loss=coupled)
+    target = objective(task, dtype=torch.float64)
+    theta = target.theta()
+    v = torch.randn(theta.shape, dtype=theta.dtype, generator=torch.Generator().manual_seed(0))
+    step = 1e-5
+    rise = target.gradient(theta + step * v) - target.gradient(theta - step * v)
+    assert_close(target.hessian(theta)(v), rise / (2 * step), 1e-6)
