@@ -50,9 +50,23 @@ RUNS = {
     "show": ("landscape show ckpt.surface.h5", ""),
     "plot": ("landscape plot ckpt.surface.h5 --style 3d -o ckpt.3d.png", "ckpt.3d.png"),
     "compare": ("landscape compare ckpt.surface.h5 a.surface.h5", "compare.png"),
+    "animate": (
+        "landscape surface run/ckpt_0.pt run/ckpt_20.pt run/ckpt_40.pt run/ckpt_60.pt "
+        "run/ckpt_80.pt --directions-at run/ckpt_80.pt --resolution 31x31 -q\n"
+        "landscape animate ckpt_0.surface.h5 ckpt_20.surface.h5 ckpt_40.surface.h5 "
+        "ckpt_60.surface.h5 ckpt_80.surface.h5 -o training.gif",
+        "training.gif",
+    ),
     "report": ("landscape report ckpt.surface.h5 a.surface.h5 -o report.html", ""),
     "export": ("landscape export ckpt.surface.h5 -o ckpt.vts", ""),
     "import": ("landscape import old_surface.h5", ""),
+}
+# Of other pages: the command, and the picture that it leaves.
+PICTURES = {
+    "convexity": (
+        "landscape surface ckpt.pt --curvature --examples 512 -o convexity.h5",
+        "convexity.png",
+    ),
 }
 
 
@@ -104,7 +118,11 @@ def old_surface(path: Path) -> None:
 
 
 def printed_by(run: str, folder: Path) -> str:
-    """What a command line prints, on a terminal of 88 columns that is none."""
+    """What command lines print, on a terminal of 88 columns that is none."""
+    return "\n".join(_printed_by(line, folder) for line in run.splitlines())
+
+
+def _printed_by(run: str, folder: Path) -> str:
     program, *arguments = shlex.split(run)
     done = subprocess.run(
         [Path(sys.executable).with_name(program), *arguments],
@@ -121,7 +139,7 @@ def printed_by(run: str, folder: Path) -> str:
 
 
 def main(chosen: list[str]) -> None:
-    """Run the commands `chosen`, or all, in a fresh folder."""
+    """Run the commands and draw the pictures `chosen`, or all, in a fresh folder."""
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         train(folder / "run")
@@ -130,13 +148,25 @@ def main(chosen: list[str]) -> None:
             if chosen and name not in {"demo", *chosen}:
                 continue
             printed = printed_by(run, folder)
-            to = DOCS / "images" / f"run-{name}.png"
-            if picture:  # in few colours, for the size of the repository
-                Image.open(folder / picture).convert("RGB").quantize(128).save(to, optimize=True)
+            shown = f"../images/{image(name, folder / picture)}" if picture else ""
             target = DOCS / "commands" / f"{name}.md"
-            text = page(name, run, printed, f"../images/{to.name}" if picture else "")
-            target.write_text(text, encoding="utf-8")
+            target.write_text(page(name, run, printed, shown), encoding="utf-8")
             print(target)
+        for name, (run, picture) in PICTURES.items():
+            if not chosen or name in chosen:
+                printed_by(run, folder)
+                print(DOCS / "images" / image(name, folder / picture))
+
+
+def image(name: str, picture: Path) -> str:
+    """The name of a run's picture among those of the pages, where it is put in few colours."""
+    target = DOCS / "images" / f"run-{name}{picture.suffix}"
+    if picture.suffix == ".gif":
+        target.write_bytes(picture.read_bytes())
+    else:
+        with Image.open(picture) as full:
+            full.convert("RGB").quantize(128).save(target, optimize=True)
+    return target.name
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_every_command_has_a_page_with_its_help_and_a_run():
     for name, (run, picture) in module.RUNS.items():
         text = (DOCS / "commands" / f"{name}.md").read_text(encoding="utf-8")
         printed = text.partition("```text\n")[2].partition("\n```")[0]
-        shown = f"../images/run-{name}.png" if picture else ""
+        shown = f"../images/run-{name}{Path(picture).suffix}" if picture else ""
         assert text == module.page(name, run, printed, shown), "python docs/generate_runs.py"
 
 
