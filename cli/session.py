@@ -18,7 +18,7 @@ from landscape.errors import UserError
 from landscape.journal import Journal
 from landscape.results import Result
 
-from . import launch, provenance
+from . import launch, provenance, stop
 from .options import Output
 from .plot import common_limits
 from .problem import Problem
@@ -93,6 +93,7 @@ class Session:
         """Run, resume, or find finished; leave the result in its file."""
         target = self.target(source)
         config = {**problem.config, **analysis.config}
+        ranks.refuse_differences(config)
         for note in problem.notes:
             self.tell(f"note: {note}")
         finished = self.first and store.finished(target, config, overwrite=self.out.overwrite)
@@ -141,19 +142,22 @@ class Session:
         title: str,
     ) -> Result:
         saved = time.monotonic()
+        several = stop.deferred() if ranks.count() > 1 else contextlib.nullcontext()
         try:
-            with self._progress(title) as show:
+            with self._progress(title) as show, several as asked:
                 while True:
                     try:
                         step = next(run)
-                    except StopIteration as stop:
-                        result: Result = stop.value
+                    except StopIteration as end:
+                        result: Result = end.value
                         return result
                     if step.record is not None:
                         if journal is not None:
                             journal.append(step.record)
                         self._goes_on = ", and the same command goes on from there"
                     show(step)
+                    if asked and (signals := max(ranks.of_all(asked.number))):
+                        raise stop.exception(signals)
                     now = time.monotonic()
                     late = self.deadline is not None and ranks.agreed(now > self.deadline)
                     if not late and now - saved < SNAPSHOT_SECONDS:
@@ -164,10 +168,10 @@ class Session:
                         return partial
                     save(partial)
                     saved = now
-        except KeyboardInterrupt as stop:
+        except KeyboardInterrupt as end:
             if partial := analysis.snapshot():
                 save(partial)
-                stop.args = (f"what is done is kept{self._goes_on}",)
+                end.args = (f"what is done is kept{self._goes_on}",)
             raise
 
     @contextlib.contextmanager

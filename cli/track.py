@@ -102,7 +102,7 @@ def track(
         try:
             return _measure(loaded, rates, tracker, others)
         except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+            raise type(error)(f"{path}: {error}") from error
 
     def label(result: "Track") -> "Track":
         split = f" ({first.split} split)" if first.split else ""

@@ -6,26 +6,18 @@ after each step and none needs to know of the others. Without a process group th
 and nothing here costs anything.
 """
 
-import os
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from landscape.errors import UserError
 from landscape.estimate import PerExample, join
+from landscape.process_group import collective
 
 T = TypeVar("T")
-TIMEOUT = timedelta(minutes=30)  # of a collective: the longest step of another rank
-
-
-def start(device: torch.device) -> None:
-    """Join the process group that torchrun has set up, if there is one and we are not in it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
 
 
 def count() -> int:
@@ -52,8 +44,9 @@ def share(items: Iterable[T]) -> Iterator[T]:
 def add(*tensors: Tensor) -> None:
     """Sum each tensor over the ranks, in place."""
     if count() > 1:
-        for tensor in tensors:
-            dist.all_reduce(tensor)
+        with collective():
+            for tensor in tensors:
+                dist.all_reduce(tensor)
 
 
 def average(tensors: Iterable[Tensor], weight: float) -> None:
@@ -72,18 +65,60 @@ def agreed(value: T) -> T:
     if count() == 1:
         return value
     held: list[Any] = [value]
-    dist.broadcast_object_list(held, src=0)
+    with collective():
+        dist.broadcast_object_list(held, src=0)
     kept: T = held[0]
     return kept
 
 
+def of_all(value: T) -> list[T]:
+    """What each rank has, in their order."""
+    if count() == 1:
+        return [value]
+    held: list[Any] = [None] * count()
+    with collective():
+        dist.all_gather_object(held, value)
+    return held
+
+
 def everywhere(condition: bool) -> bool:
     """Whether a condition holds on all ranks."""
-    if count() == 1:
-        return condition
-    held: list[Any] = [None] * count()
-    dist.all_gather_object(held, condition)
-    return all(held)
+    return all(of_all(condition))
+
+
+def refuse_differences(facts: Mapping[str, Any]) -> None:
+    """Refuse ranks that have been given different things.
+
+    Args:
+        facts: by name, what has to be the same everywhere.
+
+    Raises:
+        UserError: it is not; the first difference is named.
+    """
+    first, *others = of_all({name: str(value) for name, value in facts.items()})
+    for rank, theirs in enumerate(others, 1):
+        for name in first.keys() | theirs.keys():
+            ours, other = first.get(name), theirs.get(name)
+            if ours != other:
+                raise UserError(
+                    f"the processes disagree: {name} is {_short(ours)} for rank 0 and "
+                    f"{_short(other)} for rank {rank}; all of them need the same files, options "
+                    "and data"
+                )
+
+
+def refuse_idle(batches: int) -> None:
+    """Refuse more ranks than there are batches to share out.
+
+    Raises:
+        UserError: some ranks would have nothing to do.
+    """
+    if count() > batches:
+        raise UserError(
+            f"{count()} processes share {batches} {'batch' if batches == 1 else 'batches'}, so "
+            f"{count() - batches} would have nothing to do: pass a smaller --batch-size, or start "
+            "fewer processes"
+        )
 
 
 def gathered(batches: list[dict[str, PerExample]], device: torch.device) -> dict[str, PerExample]:
@@ -95,12 +130,11 @@ def gathered(batches: list[dict[str, PerExample]], device: torch.device) -> dict
     """
     if count() == 1:
         return {name: join([batch[name] for batch in batches]) for name in batches[0]}
-    facts: list[Any] = [None] * count()
     mine = [
         {n: (len(e.total), e.weights is not None, e.basis) for n, e in batch.items()}
         for batch in batches
     ]
-    dist.all_gather_object(facts, mine)
+    facts: list[Any] = of_all(mine)
     names = list(facts[0][0])
     return {name: _gathered(name, batches, facts, device) for name in names}
 
@@ -130,7 +164,14 @@ def _exchanged(values: Tensor, sizes: list[list[int]]) -> list[tuple[Tensor, ...
     padded = torch.zeros(longest, dtype=values.dtype, device=values.device)
     padded[: len(values)] = values
     held = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(held, padded)
+    with collective():
+        dist.all_gather(held, padded)
     return [
         torch.split(tensor[: sum(rank)], rank) for tensor, rank in zip(held, sizes, strict=True)
     ]
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "not there"
+    return text if len(text) <= 24 else f"{text[:12]}..."
