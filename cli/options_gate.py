@@ -41,6 +41,15 @@ class Gate:
         float | None, _limit(help="An absolute limit, in place of a policy and a baseline.")
     ] = None
     rho: Annotated[float | None, _limit(help="Radius, where there is no policy.")] = None
+    from_: Annotated[
+        Path | None,
+        _gate(
+            "--from",
+            metavar="FILE.json",
+            help="Measure nothing: end with the verdict that `--json` has written, as under "
+            "torchrun, which ends with 1 for 3 and 4.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
