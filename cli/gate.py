@@ -64,13 +64,18 @@ def gate(
 
     from landscape import ranks
 
-    from . import gate_run, gate_tell
+    from . import gate_run, gate_tell, plan
 
     started = time.time(), time.monotonic()
     policy, source = _policy(against)
     _check_reports(reports, candidate)
     console = gate_tell.console(reports.quiet or not launch.is_first())
     gate_tell.policy(console, policy, source)
+    if reports.dry_run:
+        planned = gate_run.planned(candidate, setup, against, policy)
+        if launch.is_first():
+            plan.show([planned])
+        return
     verdict, problem = gate_run.measure(candidate, setup, against, policy)
     code = _code(verdict, reports)
     command = _command(candidate, setup, against)

@@ -64,6 +64,15 @@ Quiet = Annotated[
 Json = Annotated[
     bool, _result("--json", metavar="", help="Print a machine-readable summary on stdout.")
 ]
+DryRun = Annotated[
+    bool,
+    _result(
+        "--dry-run",
+        metavar="",
+        help="Compute nothing but a plan: memory for each part, passes over the data, and the time "
+        "they would take here; and what to change where it does not fit.",
+    ),
+]
 Debug = Annotated[bool, Option("--debug", metavar="", help="Show the traceback of an error.")]
 
 
@@ -401,3 +410,4 @@ class Output:
     ] = None
     json: Json = False
     quiet: Quiet = False
+    dry_run: DryRun = False

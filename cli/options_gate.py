@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from .options import number
+from .options import DryRun, number
 
 _gate = functools.partial(Option, rich_help_panel="Gate")
 _limit = functools.partial(number, rich_help_panel="Gate")
@@ -88,3 +88,4 @@ class Reports:
     quiet: Annotated[
         bool, _report("--quiet", "-q", metavar="", help="Print the verdict and errors only.")
     ] = False
+    dry_run: DryRun = False

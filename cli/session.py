@@ -18,7 +18,8 @@ from landscape.errors import UserError
 from landscape.journal import Journal
 from landscape.results import Result
 
-from . import launch, provenance, stop
+from . import launch, plan, provenance, stop
+from .costs import Needs
 from .options import Output
 from .plot import common_limits
 from .problem import Problem
@@ -64,6 +65,7 @@ class Session:
         limit = duration(out.time_limit, "--time-limit")
         self.deadline = None if limit is None else time.monotonic() + limit
         self.results: list[tuple[Path, Result]] = []
+        self.plans: list[plan.Plan] = []
         self._goes_on = ""  # what to say of a run that has left a journal
         if len(sources) > 1 and (out.output or out.picture):
             raise UserError("-o and --plot name one file: leave them out for several checkpoints")
@@ -88,6 +90,10 @@ class Session:
     def tell(self, text: str) -> None:
         """One line for the person at the keyboard."""
         self.console.print(escape(text), soft_wrap=True)
+
+    def plan(self, problem: Problem, needs: Needs, *, memory: int | None = None) -> None:
+        """Instead of an analysis, what it would take; `memory` is for kept graphs."""
+        self.plans.append(plan.make(problem, needs, memory=memory))
 
     def analyse(self, source: Path, problem: Problem, analysis: Analysis) -> None:
         """Run, resume, or find finished; leave the result in its file."""
@@ -196,6 +202,9 @@ class Session:
     def finish(self) -> None:
         """Draw all results on one scale, and print where they are."""
         if not self.first:
+            return
+        if self.plans:
+            plan.show(self.plans, json=self.out.json)
             return
         pictures = self._draw()
         summaries = []

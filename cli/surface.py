@@ -85,7 +85,7 @@ def _run(
 
     from landscape.surface import axis
 
-    from . import frame, problem
+    from . import costs, frame, problem
     from .session import Session
 
     axes = [axis(*limit, count) for limit, count in zip(limits, counts, strict=True)]
@@ -94,6 +94,12 @@ def _run(
     for path in paths:
         with problem.pointing_to_check(path):
             loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
+        if out.dry_run:
+            eigen = directions.direction_eigen is not None
+            most = directions.max_evaluations
+            exact = directions.exact or not directions.tolerance
+            session.plan(loaded, costs.surface(counts, exact=exact, most=most, eigen=eigen))
+            continue
         span = frame.build(loaded, setup, directions, len(axes), source=path)
         session.analyse(path, loaded, analysis(loaded, span, axes, directions))
         del loaded, span  # before the next checkpoint comes into memory

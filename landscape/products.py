@@ -144,6 +144,10 @@ class Product(abc.ABC):
         # The weight stays on its device: a number of the host would wait for it.
         return self.objective.penalised(out.div_(self._weight.to(out.dtype)), v)
 
+    def graph_bytes(self) -> float:
+        """What the graphs of all examples would hold, judged by the first batch: a gradient."""
+        return self._bytes_per_example() * self.losses.total.numel()
+
     @abc.abstractmethod
     def _linear(self, loss: PerExample, leaves: Tensors, keep: bool) -> Linear:
         """The product with the matrix of a part of a batch, times the weight of its examples.

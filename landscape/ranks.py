@@ -6,8 +6,10 @@ after each step and none needs to know of the others. Without a process group th
 and nothing here costs anything.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -17,12 +19,14 @@ from landscape.errors import UserError
 from landscape.estimate import PerExample, join
 from landscape.process_group import collective
 
+S = TypeVar("S")
 T = TypeVar("T")
+_alone = False
 
 
 def count() -> int:
-    """How many ranks there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """How many ranks there are; 1 where each works alone."""
+    return 1 if _alone else _total()
 
 
 def number() -> int:
@@ -33,6 +37,36 @@ def number() -> int:
 def first() -> bool:
     """Whether this is the rank that writes."""
     return number() == 0
+
+
+def _total() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Work that no other rank has a part in: all batches are this rank's, nothing is summed."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def each(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """`work` on each item, in order; each rank does whole items alone, every N-th of them."""
+    total, mine = count(), number()
+    if total == 1:
+        yield from map(work, items)
+        return
+    rest = iter(items)
+    while taken := list(islice(rest, total)):
+        done: T | None = None
+        if mine < len(taken):
+            with alone():
+                done = work(taken[mine])
+        yield from cast(list[T], of_all(done)[: len(taken)])
 
 
 def share(items: Iterable[T]) -> Iterator[T]:
