@@ -40,7 +40,7 @@ def measure(
     setup = _filled(setup, policy)
     how = replace(policy.measure, seed=setup.seed)
     policy = replace(policy, measure=how)
-    loaded = problem.load(setup, candidate)
+    loaded = problem.load(setup, candidate, apart=True)
     groups = Groups(loaded.objective, how.m, seed=setup.seed)
     production: Problem | None = None
     other: Iterator[Values | None] = itertools.repeat(None)
@@ -70,7 +70,7 @@ def planned(candidate: Path, setup: SetUp, against: Gate, policy: Policy) -> pla
     """
     policy = replace(policy, rules=_rules(policy, against))
     setup = _filled(setup, policy)
-    loaded = problem.load(setup, candidate)
+    loaded = problem.load(setup, candidate, apart=True)
     groups = Groups(loaded.objective, policy.measure.m, seed=setup.seed)
     models = 1 if against.baseline is None else 2
     needs = costs.gate(policy, models=models, groups=groups.count, examples=groups.examples)

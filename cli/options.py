@@ -280,6 +280,15 @@ class Directions:
             min=1, metavar="N", help="Points of --curvature at most; each takes tens of products."
         ),
     ] = 81
+    shard: Annotated[
+        str,
+        _plane(
+            metavar="auto|points|data",
+            help="What several processes share out: the points, of which each evaluates whole "
+            "ones, or the batches of every point. By default points where there are fewer batches "
+            "than processes.",
+        ),
+    ] = "auto"
 
 
 _curvature = functools.partial(Option, rich_help_panel="Curvature")

@@ -117,7 +117,12 @@ def checkpoints(given: list[Path] | None) -> list[Path]:
 
 
 def load(
-    setup: SetUp, path: Path, *, bn: str = "keep", report: Report = lambda *_: None
+    setup: SetUp,
+    path: Path,
+    *,
+    bn: str = "keep",
+    report: Report = lambda *_: None,
+    apart: bool = False,
 ) -> Problem:
     """Read a checkpoint into the task's network, and refuse wrong set-ups.
 
@@ -126,6 +131,8 @@ def load(
         path: the checkpoint.
         bn: what becomes of BatchNorm statistics away from the checkpoint.
         report: is told each part of the set-up as soon as it stands.
+        apart: ranks may work apart, on points or groups of their own: there may be more of them
+            than batches.
 
     Raises:
         UserError: nothing here can be evaluated.
@@ -165,7 +172,8 @@ def load(
         "bn": bn,
     }
     ranks.refuse_differences(config)
-    ranks.refuse_idle(batches.count)
+    if not apart:
+        ranks.refuse_idle(batches.count)
     return Problem(
         objective=objective,
         theta=objective.theta(),

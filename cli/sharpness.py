@@ -63,13 +63,14 @@ def _load(setup: SetUp, path: "Path", plan: "Plan") -> "Problem":
 
     from . import problem
 
+    apart = plan.m is not None
     if setup.dtype != "auto":
-        return problem.load(setup, path)
-    loaded = problem.load(replace(setup, dtype="float32"), path)
+        return problem.load(setup, path, apart=apart)
+    loaded = problem.load(replace(setup, dtype="float32"), path, apart=apart)
     share = rounding_visible(loaded.objective, loaded.theta, plan)
     if share is None:
         return loaded
-    wide = problem.load(replace(setup, dtype="float64"), path)
+    wide = problem.load(replace(setup, dtype="float64"), path, apart=apart)
     note = f"--dtype auto: float64, since float32 rounding would be {100 * share:.2g} % of a rise"
     return replace(wide, notes=(*wide.notes, note))
 

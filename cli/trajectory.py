@@ -49,15 +49,16 @@ def trajectory(
 
     from . import costs, problem
     from .session import Session
-    from .surface import analysis
+    from .surface import SHARDS, analysis
     from .track import digest, named, ordered
 
     counts = grid_size(resolution, "--resolution")
     paths = ordered(checkpoints, least=3)
+    one_of(directions.shard, SHARDS, "--shard")
     policy = one_of(directions.bn or "recompute", batchnorm.POLICIES, "--bn")
     session = Session(named(out, paths, "trajectory"), "trajectory", paths[-1:])
     with problem.pointing_to_check(paths[-1]):
-        last = problem.load(setup, paths[-1], bn=policy)
+        last = problem.load(setup, paths[-1], bn=policy, apart=directions.shard != "data")
     if out.dry_run:
         eigen = directions.direction_eigen is not None
         exact = directions.exact or not directions.tolerance

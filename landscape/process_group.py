@@ -5,6 +5,7 @@ Nothing here knows networks. `ranks` computes over the group that `start` joins.
 
 import contextlib
 import os
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ def start(device: torch.device) -> None:
             world_size=total,
             timeout=TIMEOUT,
         )
+        dist.barrier()  # before that, one that leaves would break the meeting of the others
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the {total} processes do not find each other at {address}: {_line(error)}"
@@ -186,4 +188,6 @@ def _number(name: str, default: int) -> int:
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What is of use in a message of torch: no places in its sources, no advice."""
+    text = str(error).strip() or type(error).__name__
+    return re.sub(r"\[/\S+\] ", "", text.splitlines()[0].partition(". This is typically")[0])

@@ -32,6 +32,8 @@ EFFORT = ("--steps", "5", "--draws", "4", "--rho", "0.05", "--no-plot")
 ANALYSES = {
     "surface": ("surface", "a.pt", *QUICK),
     "line": ("line", "a.pt", "--direction-to", "b.pt", "--resolution", "9", "--no-plot"),
+    "points": ("surface", "a.pt", *QUICK, "--shard", "points"),
+    "one batch": ("line", "a.pt", "--resolution", "9", "--no-plot", "--batch-size", "96"),
     "eigen": ("line", "a.pt", "--resolution", "5", "--no-plot", "--direction-eigen", "1"),
     "hessian": (
         *("hessian", "a.pt", "--count", "1", "--probes", "2", "--density", "--steps", "20"),
@@ -59,6 +61,7 @@ MISTAKES = {  # each with what is said of it by rank 0 alone
         1,
         "processes share 1 batch, so .* would have nothing to do: pass a smaller --batch-size",
     ),
+    "shard": (("line", "a.pt", "--batch-size", "96", "--shard", "data"), 1, "share 1 batch"),
     "data": (("surface", "a.pt", "--task", "noisy.py"), 1, "the processes disagree: data is "),
     "task": (("surface", "a.pt", "--task", "RANK.py"), 1, "the processes disagree: task is "),
     "file": (("surface", "RANK.pt"), 1, "the processes disagree: (checkpoint|tensors) is "),
@@ -225,7 +228,7 @@ def test_ranks_end_together_and_any_number_of_them_goes_on(terminal):
     assert not partial.complete
 
     launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    run = slowly(terminal, (*launcher, "-m", "landscape.cli"))
+    run = slowly(terminal, (*launcher, "-m", "landscape.cli"), "--shard", "points")
     terminal.wait_for_records("cut.h5", 20, run)
     os.kill(the_rank(run, 1), signal.SIGKILL)
     killed = terminal.finish(run)
