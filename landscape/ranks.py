@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -115,11 +117,6 @@ def of_all(value: T) -> list[T]:
     return held
 
 
-def everywhere(condition: bool) -> bool:
-    """Whether a condition holds on all ranks."""
-    return all(of_all(condition))
-
-
 def refuse_differences(facts: Mapping[str, Any]) -> None:
     """Refuse ranks that have been given different things.
 
@@ -164,45 +161,27 @@ def gathered(batches: list[dict[str, PerExample]], device: torch.device) -> dict
     """
     if count() == 1:
         return {name: join([batch[name] for batch in batches]) for name in batches[0]}
-    mine = [
-        {n: (len(e.total), e.weights is not None, e.basis) for n, e in batch.items()}
-        for batch in batches
-    ]
-    facts: list[Any] = of_all(mine)
-    names = list(facts[0][0])
-    return {name: _gathered(name, batches, facts, device) for name in names}
+    # As one object: a message costs more than the values of a few thousand examples.
+    held = of_all([{name: _on_host(found) for name, found in b.items()} for b in batches])
+    total = sum(map(len, held))
+    inorder = [held[index % len(held)][index // len(held)] for index in range(total)]
+    return {
+        name: join([_on_device(batch[name], device) for batch in inorder]) for name in inorder[0]
+    }
 
 
-def _gathered(
-    name: str, batches: list[dict[str, PerExample]], facts: list[Any], device: torch.device
-) -> PerExample:
-    sizes = [[batch[name][0] for batch in rank] for rank in facts]
-    weighted = any(batch[name][1] for rank in facts for batch in rank)
-    empty = torch.empty(0, dtype=torch.float64, device=device)
-    totals = _exchanged(torch.cat([empty, *(b[name].total for b in batches)]), sizes)
-    weights = totals
-    if weighted:
-        weights = _exchanged(torch.cat([empty, *(b[name].weight for b in batches)]), sizes)
-    whole = []
-    for index in range(sum(len(rank) for rank in facts)):
-        rank, place = index % count(), index // count()
-        basis = facts[rank][place][name][2]
-        weight = weights[rank][place] if weighted else None
-        whole.append(PerExample(totals[rank][place], weight, basis))
-    return join(whole)
+Values = tuple[NDArray[np.float64], NDArray[np.float64] | None, str]
 
 
-def _exchanged(values: Tensor, sizes: list[list[int]]) -> list[tuple[Tensor, ...]]:
-    """The values of every rank, cut into its batches."""
-    longest = max(sum(rank) for rank in sizes)
-    padded = torch.zeros(longest, dtype=values.dtype, device=values.device)
-    padded[: len(values)] = values
-    held = [torch.empty_like(padded) for _ in sizes]
-    with collective():
-        dist.all_gather(held, padded)
-    return [
-        torch.split(tensor[: sum(rank)], rank) for tensor, rank in zip(held, sizes, strict=True)
-    ]
+def _on_host(found: PerExample) -> Values:
+    weights = None if found.weights is None else found.weights.cpu().numpy()
+    return found.total.cpu().numpy(), weights, found.basis
+
+
+def _on_device(values: Values, device: torch.device) -> PerExample:
+    total, weights, basis = values
+    held = None if weights is None else torch.from_numpy(weights).to(device)
+    return PerExample(torch.from_numpy(total).to(device), held, basis)
 
 
 def _short(text: str | None) -> str:

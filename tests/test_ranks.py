@@ -177,6 +177,18 @@ def test_the_same_ranks_give_the_same_bits(several):
 
 
 @pytest.mark.slow
+def test_a_product_sends_one_vector_and_a_constant(several):
+    _, ends = several
+    vector = 934 * 4
+    for end in ends:
+        first, *others, built, again, _ = end["summed"]
+        assert others == [[vector], [vector]]
+        assert built == again == [vector, 16]  # where graphs are built anew: and what was averaged
+        assert first[-2:] == [vector, 16]
+        assert sum(first) <= 2 * vector + 100  # the first one measures a graph too
+
+
+@pytest.mark.slow
 def test_a_mistake_is_told_once_in_a_sentence(several):
     _, (first, *others) = several
     for name, (_, code, sentence) in MISTAKES.items() if len(others) == 1 else ():
