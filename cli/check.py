@@ -1,10 +1,9 @@
 """`landscape check`: the whole set-up, part by part, and what each command will cost."""
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
@@ -13,6 +12,7 @@ from .options import SetUp
 if TYPE_CHECKING:
     from landscape.estimate import Estimate
 
+    from .costs import Range
     from .problem import Problem
 
 
@@ -90,8 +90,12 @@ def _network(problem: "Problem", report: Callable[[str, str], None]) -> None:
 def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
     import torch
 
+    from landscape.hessian import Settings
+
+    from . import costs, plan
+
     objective, theta = problem.objective, problem.theta
-    estimates, forward = _timed(lambda: objective.evaluate(theta))
+    estimates = objective.evaluate(theta)
     examples = objective.losses(theta)
     counted = examples.weight.sum() if examples.basis == "none" else (examples.weight != 0).sum()
     report("examples", f"{int(counted):,}")
@@ -101,18 +105,24 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
         report(name, _with_error(found))
     if objective.l2 == 0:
         report("regularisation", "none: weight decay is not part of the loss (--l2 X)")
-    gradient, backward = _timed(lambda: objective.gradient(theta))
+    gradient = objective.gradient(theta)
     report("gradient", f"|g| = {float(torch.linalg.vector_norm(gradient)):.4g}")
-    product = _product_seconds(objective, theta, gradient)
-    shown = f"{product:.3g}" if isinstance(product, float) else product
-    report("seconds", f"forward {forward:.3g}, gradient {backward:.3g}, Hessian product {shown}")
-    report(
-        "landscape surface",
-        f"about {81 * forward:.2g} to {289 * forward:.2g} s, {2601 * forward:.2g} s with --exact",
-    )
-    report("landscape line", f"about {9 * forward:.2g} to {251 * forward:.2g} s")
-    if isinstance(product, float):
-        report("landscape hessian", f"about {50 * product:.2g} to {200 * product:.2g} s")
+    pace = plan.pace(problem)
+    shown = pace.why or f"{pace.product:.3g}"
+    times = f"forward {pace.forward:.3g}, gradient {pace.gradient:.3g}"
+    report("seconds", f"{times}, Hessian product {shown}")
+    plane, line = (costs.surface(counts, exact=False) for counts in ((51, 51), (251,)))
+    exact = costs.surface((51, 51), exact=True).evaluations.most * pace.forward
+    usual = plane.evaluations.times(pace.forward)
+    report("landscape surface", f"about {_seconds(usual)}, {exact:.2g} s with --exact")
+    report("landscape line", f"about {_seconds(line.evaluations.times(pace.forward))}")
+    if not pace.why:
+        eigen = costs.hessian(Settings(), 0).products.times(pace.product)
+        report("landscape hessian", f"about {_seconds(eigen)}")
+
+
+def _seconds(found: "Range") -> str:
+    return f"{found.least:.2g} to {found.most:.2g} s"
 
 
 def _some(names: list[str]) -> str:
@@ -140,21 +150,3 @@ def _with_error(found: "Estimate") -> str:
         return f"{found.mean:.6g}, without a standard error"
     basis = "" if found.basis == "examples" else f", {found.basis}"
     return f"{found.mean:.6g} +- {found.stderr:.2g} (standard error{basis})"
-
-
-def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    value = function()
-    return value, time.perf_counter() - start
-
-
-def _product_seconds(objective: Any, theta: Any, vector: Any) -> float | str:
-    """The time of a product whose graph is kept, or why there is none."""
-    from landscape.errors import UserError
-
-    product = objective.hessian(theta)
-    try:
-        product(vector)
-        return _timed(lambda: product(vector))[1]
-    except (UserError, RuntimeError) as error:
-        return f"does not work ({str(error).splitlines()[0]})"

@@ -14,7 +14,8 @@ import typer
 
 from landscape.errors import UserError
 
-from . import launch
+from . import ends, launch, stop
+from .ends import End
 from .options import Debug
 
 
@@ -40,8 +41,10 @@ def register(app: typer.Typer, function: Callable[..., None]) -> None:
         for name, group in groups.items():
             arguments[name] = group(**{f.name: values[f.name] for f in dataclasses.fields(group)})
         if values.get("processes", 1) > 1 and "RANK" not in os.environ:
-            raise typer.Exit(launch.over(values["processes"]))
-        with launch.reporting(), _exit_codes(debug):
+            end = launch.over(values["processes"])
+            launch.tell(end)
+            raise typer.Exit(end.code)
+        with launch.reporting(), _exit_codes(debug), launch.together():
             function(**arguments)
 
     spread = inspect.Signature([p.replace(kind=keyword) for p in parameters])
@@ -63,34 +66,28 @@ def _spread(group: Any) -> list[inspect.Parameter]:
     ]
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled like an interrupt with another exit code."""
-
-
 @contextlib.contextmanager
 def _exit_codes(debug: bool) -> Iterator[None]:
     """One sentence and the right exit code for every way a command can end badly."""
-
-    def terminate(*_: Any) -> None:
-        raise Terminated
-
-    previous = signal.signal(signal.SIGTERM, terminate)
+    previous = signal.signal(signal.SIGTERM, stop.terminate)
     try:
         yield
     except (UserError, OSError, MemoryError) as error:
         if debug:
             raise
-        _fail(_sentence(error), getattr(error, "code", 1))
-    except Terminated as stop:
-        _fail(": ".join(["terminated", *map(str, stop.args)]), 143)
-    except KeyboardInterrupt as stop:
-        _fail(": ".join(["interrupted", *map(str, stop.args)]), 130)
+        kind = ends.LOST if type(error).__name__ == "Lost" else ends.ERROR
+        launch.fail(End(kind, getattr(error, "code", 1), _sentence(error)))
+    except stop.Terminated as end:
+        launch.fail(End(ends.STOPPED, 143, ": ".join(["terminated", *map(str, end.args)])))
+    except KeyboardInterrupt as end:
+        launch.fail(End(ends.STOPPED, 130, ": ".join(["interrupted", *map(str, end.args)])))
     except (typer.BadParameter, typer.Exit, typer.Abort):
         raise
     except Exception as error:
         if debug:
             raise
-        _fail(f"unexpected {_sentence(error)}; --debug shows the traceback", 1)
+        text = f"unexpected {_sentence(error)}; --debug shows the traceback"
+        launch.fail(End(ends.ERROR, 1, text))
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -107,18 +104,3 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory: use a smaller --batch-size or fewer --examples"
     return f"{type(error).__name__}: {error}"
-
-
-def _fail(text: str, code: int) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, quiet=not launch.is_first()).print(
-        f"[bold red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True
-    )
-    raise typer.Exit(code)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -15,11 +15,13 @@ from .values import number_range, one_of
 
 if TYPE_CHECKING:
     from landscape import band, curve
+    from landscape.objective import Objective
     from landscape.path import Path
     from landscape.results import Connection, Pairs
 
     from .align import Aligner
     from .connect_run import Ends, Files, Look
+    from .costs import Needs
     from .session import Analysis, Step
 
 METHODS = ("line", "bezier", "polychain", "neb")
@@ -95,6 +97,10 @@ def _between_two(
     other = problem.other_point(loaded, setup, last)
     held = problem.held_out(loaded, looking.held_out)
     ends = Ends(loaded, other, held, problem.training_data(loaded))
+    if out.dry_run:
+        session.plan(loaded, _needs(paths, looking, ends.training))
+        session.finish()
+        return
     target = session.target(first)
     files = Files(target.with_suffix(".path.safetensors"), target.with_name(f"{target.name}.state"))
     config = {
@@ -113,6 +119,17 @@ def _between_two(
         _plane(ends, paths, files, out, target, looking.tolerance)
     if paths.export is not None:
         _export(ends, paths, files, first, session.tell)
+
+
+def _needs(paths: Paths, looking: Looking, training: "Objective", pairs: int = 1) -> "Needs":
+    """What the paths take; `training` is the loss over the training data."""
+    from landscape import tree
+
+    from . import costs
+
+    examples = sum(tree.size(batch) or 1 for batch in training.batches)
+    anew = training.statistics is not None
+    return costs.connect(paths, looking, examples=examples, statistics=anew, pairs=pairs)
 
 
 def _between_all(
@@ -136,6 +153,12 @@ def _between_all(
     session = Session(named(out, checkpoints, "matrix"), "matrix", [first])
     with problem.pointing_to_check(first):
         loaded = problem.load(setup, first, bn=bn)
+    if out.dry_run:
+        pairs = len(checkpoints) * len(others) // 2
+        lines = replace(paths, method="line")
+        session.plan(loaded, _needs(lines, looking, loaded.objective, pairs))
+        session.finish()
+        return
     points = [problem.other_point(loaded, setup, path) for path in others]
     align = None
     if paths.align != "none":

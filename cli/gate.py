@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer import Argument
@@ -29,16 +29,17 @@ REFUSED, UNDECIDED = 3, 4  # exit codes; 1 is any error, so it is never a verdic
 
 
 def gate(
-    candidate: Annotated[
-        Path,
-        Argument(
-            metavar="CANDIDATE",
-            help="The checkpoint that is to go live; `init` writes a policy and a workflow file.",
-        ),
-    ],
     setup: SetUp,
     against: Gate,
     reports: Reports,
+    candidate: Annotated[
+        Path | None,
+        Argument(
+            metavar="CANDIDATE",
+            help="The checkpoint that is to go live; `init` writes a policy and a workflow file.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Refuse a checkpoint that is sharper, or worse, than it may be: for pipelines.
 
@@ -49,6 +50,10 @@ def gate(
 
     Example: `landscape gate candidate.pt --baseline production.pt`
     """
+    if against.from_ is not None:
+        _answer(against.from_, candidate, against, reports)
+    if candidate is None:
+        raise typer.BadParameter("name a checkpoint, or pass --from", param_hint="CANDIDATE")
     if candidate == Path("init") and not candidate.exists():
         from . import gate_init
 
@@ -59,13 +64,18 @@ def gate(
 
     from landscape import ranks
 
-    from . import gate_run, gate_tell
+    from . import gate_run, gate_tell, plan
 
     started = time.time(), time.monotonic()
     policy, source = _policy(against)
     _check_reports(reports, candidate)
     console = gate_tell.console(reports.quiet or not launch.is_first())
     gate_tell.policy(console, policy, source)
+    if reports.dry_run:
+        planned = gate_run.planned(candidate, setup, against, policy)
+        if launch.is_first():
+            plan.show([planned])
+        return
     verdict, problem = gate_run.measure(candidate, setup, against, policy)
     code = _code(verdict, reports)
     command = _command(candidate, setup, against)
@@ -77,7 +87,32 @@ def gate(
         console.print(f"measure it again: {command}", markup=False, soft_wrap=True)
     _write(verdict, origin, reports)
     print(verdict.verdict)
-    raise typer.Exit(code)
+    raise launch.Verdict(code, kept=reports.json is not None)
+
+
+def _answer(source: Path, candidate: Path | None, against: Gate, reports: Reports) -> NoReturn:
+    """End with the verdict of an earlier run.
+
+    Raises:
+        BadParameter: options that belong to a measurement.
+        UserError: there is no verdict.
+        Exit: always, otherwise.
+    """
+    others = replace(against, from_=None) != Gate() or replace(reports, quiet=False) != Reports()
+    if candidate is not None or others:
+        raise typer.BadParameter(
+            "the verdict is there already: leave out everything else but --quiet",
+            param_hint="--from",
+        )
+
+    from landscape import report_json
+
+    from . import gate_tell
+
+    verdict, reason, code = report_json.answer(source)
+    gate_tell.console(reports.quiet).print(f"{verdict}: {reason}", markup=False, soft_wrap=True)
+    print(verdict)
+    raise launch.Verdict(code, kept=True)
 
 
 def _policy(against: Gate) -> "tuple[Policy, Path | None]":

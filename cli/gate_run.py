@@ -19,7 +19,7 @@ from landscape.policy import LAMBDA_MAX, LOSS, SHARPNESS, Policy, PolicyError
 from landscape.report_text import sentence
 from landscape.results import Array, Sharpness, Verdict
 
-from . import problem
+from . import costs, plan, problem
 from .options import SetUp
 from .options_gate import Gate
 from .problem import Problem
@@ -37,16 +37,10 @@ def measure(
         BadParameter: the policy needs a baseline.
     """
     rules = _rules(policy, against)
-    how = policy.measure
-    setup = replace(
-        setup,
-        task=setup.task or (policy.task if setup.text is None else None),
-        seed=setup.seed or how.seed,
-        dtype=how.dtype if setup.dtype == "float32" else setup.dtype,
-        batch_size=setup.batch_size or how.batch_size,
-    )
-    policy = replace(policy, measure=replace(how, seed=setup.seed))
-    loaded = problem.load(setup, candidate)
+    setup = _filled(setup, policy)
+    how = replace(policy.measure, seed=setup.seed)
+    policy = replace(policy, measure=how)
+    loaded = problem.load(setup, candidate, apart=True)
     groups = Groups(loaded.objective, how.m, seed=setup.seed)
     production: Problem | None = None
     other: Iterator[Values | None] = itertools.repeat(None)
@@ -65,6 +59,34 @@ def measure(
     judged += [_lambda_max(rule, loaded, production) for rule in rules if rule not in by_group]
     names = candidate.name, _name(against)
     return _record(judged, progress, policy, groups, names), loaded
+
+
+def planned(candidate: Path, setup: SetUp, against: Gate, policy: Policy) -> plan.Plan:
+    """What the measurement would take.
+
+    Raises:
+        UserError: something cannot be read.
+        BadParameter: the policy needs a baseline.
+    """
+    policy = replace(policy, rules=_rules(policy, against))
+    setup = _filled(setup, policy)
+    loaded = problem.load(setup, candidate, apart=True)
+    groups = Groups(loaded.objective, policy.measure.m, seed=setup.seed)
+    models = 1 if against.baseline is None else 2
+    needs = costs.gate(policy, models=models, groups=groups.count, examples=groups.examples)
+    return plan.make(loaded, needs)
+
+
+def _filled(setup: SetUp, policy: Policy) -> SetUp:
+    """The shared options, where they are not given as the policy has them."""
+    how = policy.measure
+    return replace(
+        setup,
+        task=setup.task or (policy.task if setup.text is None else None),
+        seed=setup.seed or how.seed,
+        dtype=how.dtype if setup.dtype == "float32" else setup.dtype,
+        batch_size=setup.batch_size or how.batch_size,
+    )
 
 
 def _rules(policy: Policy, against: Gate) -> tuple[Rule, ...]:

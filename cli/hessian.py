@@ -81,16 +81,16 @@ def hessian(
 
     Example: `landscape hessian ckpt.pt --count 10 --density --per block`
     """
-    from landscape.blocks import PER
+    from landscape import blocks
     from landscape.hessian import Settings
     from landscape.objective import MATRICES
     from landscape.results import Spectrum
 
-    from . import eigen, part, problem
+    from . import costs, eigen, part, problem
     from .session import Session
 
     if per is not None:
-        one_of(per, PER, "--per")
+        one_of(per, blocks.PER, "--per")
     if (density or diagonal or log) and not curvature.probes:
         raise typer.BadParameter("the density and the diagonal need some", param_hint="--probes")
     settings = Settings(
@@ -107,6 +107,11 @@ def hessian(
     for path in paths:
         with problem.pointing_to_check(path):
             loaded = part.restrict(problem.load(setup, path), curvature)
+        if out.dry_run:
+            many = len(blocks.names(loaded.objective.space, per)) if per else 0
+            room = byte_count(curvature.memory, "--memory")
+            session.plan(loaded, costs.hessian(settings, many), memory=room)
+            continue
         wanted = eigen.beside(session.target(path)) if vectors or diagonal else None
         pace = _pace(loaded, rates, settings.matrix)
         session.analyse(path, loaded, _analysis(loaded, curvature, settings, pace, wanted))

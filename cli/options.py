@@ -64,6 +64,15 @@ Quiet = Annotated[
 Json = Annotated[
     bool, _result("--json", metavar="", help="Print a machine-readable summary on stdout.")
 ]
+DryRun = Annotated[
+    bool,
+    _result(
+        "--dry-run",
+        metavar="",
+        help="Compute nothing but a plan: memory for each part, passes over the data, and the time "
+        "they would take here; and what to change where it does not fit.",
+    ),
+]
 Debug = Annotated[bool, Option("--debug", metavar="", help="Show the traceback of an error.")]
 
 
@@ -271,6 +280,15 @@ class Directions:
             min=1, metavar="N", help="Points of --curvature at most; each takes tens of products."
         ),
     ] = 81
+    shard: Annotated[
+        str,
+        _plane(
+            metavar="auto|points|data",
+            help="What several processes share out: the points, of which each evaluates whole "
+            "ones, or the batches of every point. By default points where there are fewer batches "
+            "than processes.",
+        ),
+    ] = "auto"
 
 
 _curvature = functools.partial(Option, rich_help_panel="Curvature")
@@ -401,3 +419,4 @@ class Output:
     ] = None
     json: Json = False
     quiet: Quiet = False
+    dry_run: DryRun = False

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from .options import number
+from .options import DryRun, number
 
 _gate = functools.partial(Option, rich_help_panel="Gate")
 _limit = functools.partial(number, rich_help_panel="Gate")
@@ -41,6 +41,15 @@ class Gate:
         float | None, _limit(help="An absolute limit, in place of a policy and a baseline.")
     ] = None
     rho: Annotated[float | None, _limit(help="Radius, where there is no policy.")] = None
+    from_: Annotated[
+        Path | None,
+        _gate(
+            "--from",
+            metavar="FILE.json",
+            help="Measure nothing: end with the verdict that `--json` has written, as under "
+            "torchrun, which ends with 1 for 3 and 4.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -79,3 +88,4 @@ class Reports:
     quiet: Annotated[
         bool, _report("--quiet", "-q", metavar="", help="Print the verdict and errors only.")
     ] = False
+    dry_run: DryRun = False

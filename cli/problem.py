@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from landscape import batchnorm, checkpoint, language, probe, ranks, space
+from landscape import batchnorm, checkpoint, language, probe, process_group, ranks, space
 from landscape.batches import Batches, Selection
 from landscape.errors import UserError
 from landscape.objective import Objective
@@ -117,7 +117,12 @@ def checkpoints(given: list[Path] | None) -> list[Path]:
 
 
 def load(
-    setup: SetUp, path: Path, *, bn: str = "keep", report: Report = lambda *_: None
+    setup: SetUp,
+    path: Path,
+    *,
+    bn: str = "keep",
+    report: Report = lambda *_: None,
+    apart: bool = False,
 ) -> Problem:
     """Read a checkpoint into the task's network, and refuse wrong set-ups.
 
@@ -126,6 +131,8 @@ def load(
         path: the checkpoint.
         bn: what becomes of BatchNorm statistics away from the checkpoint.
         report: is told each part of the set-up as soon as it stands.
+        apart: ranks may work apart, on points or groups of their own: there may be more of them
+            than batches.
 
     Raises:
         UserError: nothing here can be evaluated.
@@ -133,7 +140,7 @@ def load(
     keep_freed_memory()
     dtype = DTYPES[one_of(setup.dtype, tuple(DTYPES), "--dtype")]
     device = choose_device(setup.device, dtype)
-    ranks.start(device)
+    process_group.start(device)
     selection = _selection(setup)
     task = _task(setup, path)
     report("task", task.name)
@@ -164,6 +171,9 @@ def load(
         "seed": setup.seed,
         "bn": bn,
     }
+    ranks.refuse_differences(config)
+    if not apart:
+        ranks.refuse_idle(batches.count)
     return Problem(
         objective=objective,
         theta=objective.theta(),
@@ -339,11 +349,12 @@ def choose_device(name: str, dtype: torch.dtype) -> torch.device:
     Raises:
         UserError: no such device here, or float64 on one that lacks it.
     """
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        own = os.environ.get("LOCAL_RANK")  # of a rank that torchrun has started
-        return torch.device("cuda" if own is None else f"cuda:{own}")
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    several = os.environ.get("LOCAL_RANK") is not None  # of a rank that torchrun has started
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        own = process_group.own_cuda(torch.cuda.device_count()) if several else "cuda"
+        return torch.device(own)
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -356,6 +367,8 @@ def choose_device(name: str, dtype: torch.dtype) -> torch.device:
     }.get(device.type, False)
     if not here:
         raise UserError(f"--device {name!r} is not available on this machine: use --device cpu")
+    if device.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--device {name} is one device for several processes: pass --device cuda")
     if device.type == "mps" and dtype == torch.float64:
         raise UserError("--dtype float64 does not exist on mps: add --device cpu")
     return device
@@ -409,6 +422,8 @@ def pointing_to_check(path: Path) -> Iterator[None]:
     """Add to a set-up error the command that shows how far the set-up gets."""
     try:
         yield
+    except process_group.Lost:
+        raise
     except UserError as error:
         raise UserError(
             f"{error}\n(`landscape check {path}` shows the set-up part by part)"

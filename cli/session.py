@@ -18,7 +18,8 @@ from landscape.errors import UserError
 from landscape.journal import Journal
 from landscape.results import Result
 
-from . import launch, provenance
+from . import launch, plan, provenance, stop
+from .costs import Needs
 from .options import Output
 from .plot import common_limits
 from .problem import Problem
@@ -64,6 +65,7 @@ class Session:
         limit = duration(out.time_limit, "--time-limit")
         self.deadline = None if limit is None else time.monotonic() + limit
         self.results: list[tuple[Path, Result]] = []
+        self.plans: list[plan.Plan] = []
         self._goes_on = ""  # what to say of a run that has left a journal
         if len(sources) > 1 and (out.output or out.picture):
             raise UserError("-o and --plot name one file: leave them out for several checkpoints")
@@ -89,10 +91,15 @@ class Session:
         """One line for the person at the keyboard."""
         self.console.print(escape(text), soft_wrap=True)
 
+    def plan(self, problem: Problem, needs: Needs, *, memory: int | None = None) -> None:
+        """Instead of an analysis, what it would take; `memory` is for kept graphs."""
+        self.plans.append(plan.make(problem, needs, memory=memory))
+
     def analyse(self, source: Path, problem: Problem, analysis: Analysis) -> None:
         """Run, resume, or find finished; leave the result in its file."""
         target = self.target(source)
         config = {**problem.config, **analysis.config}
+        ranks.refuse_differences(config)
         for note in problem.notes:
             self.tell(f"note: {note}")
         finished = self.first and store.finished(target, config, overwrite=self.out.overwrite)
@@ -141,19 +148,22 @@ class Session:
         title: str,
     ) -> Result:
         saved = time.monotonic()
+        several = stop.deferred() if ranks.count() > 1 else contextlib.nullcontext()
         try:
-            with self._progress(title) as show:
+            with self._progress(title) as show, several as asked:
                 while True:
                     try:
                         step = next(run)
-                    except StopIteration as stop:
-                        result: Result = stop.value
+                    except StopIteration as end:
+                        result: Result = end.value
                         return result
                     if step.record is not None:
                         if journal is not None:
                             journal.append(step.record)
                         self._goes_on = ", and the same command goes on from there"
                     show(step)
+                    if asked and (signals := max(ranks.of_all(asked.number))):
+                        raise stop.exception(signals)
                     now = time.monotonic()
                     late = self.deadline is not None and ranks.agreed(now > self.deadline)
                     if not late and now - saved < SNAPSHOT_SECONDS:
@@ -164,10 +174,10 @@ class Session:
                         return partial
                     save(partial)
                     saved = now
-        except KeyboardInterrupt as stop:
+        except KeyboardInterrupt as end:
             if partial := analysis.snapshot():
                 save(partial)
-                stop.args = (f"what is done is kept{self._goes_on}",)
+                end.args = (f"what is done is kept{self._goes_on}",)
             raise
 
     @contextlib.contextmanager
@@ -192,6 +202,9 @@ class Session:
     def finish(self) -> None:
         """Draw all results on one scale, and print where they are."""
         if not self.first:
+            return
+        if self.plans:
+            plan.show(self.plans, json=self.out.json)
             return
         pictures = self._draw()
         summaries = []

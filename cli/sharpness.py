@@ -35,7 +35,7 @@ def sharpness(
     """
     plan = _plan(sharp, setup.seed)
 
-    from . import problem
+    from . import costs, problem
     from .session import Session
 
     paths = problem.checkpoints(checkpoints)
@@ -43,10 +43,13 @@ def sharpness(
     for path in paths:
         with problem.pointing_to_check(path):
             loaded = _load(setup, path, plan)
+        if out.dry_run:
+            session.plan(loaded, costs.sharpness(plan, _share(loaded, plan)))
+            continue
         session.analyse(path, loaded, _analysis(loaded, plan))
         del loaded  # before the next checkpoint comes into memory
     session.finish()
-    if len(paths) > 1:
+    if len(paths) > 1 and not out.dry_run:
         from .words_sharpness import comparison
 
         found: list[Any] = [result for _, result in session.results]
@@ -60,15 +63,26 @@ def _load(setup: SetUp, path: "Path", plan: "Plan") -> "Problem":
 
     from . import problem
 
+    apart = plan.m is not None
     if setup.dtype != "auto":
-        return problem.load(setup, path)
-    loaded = problem.load(replace(setup, dtype="float32"), path)
+        return problem.load(setup, path, apart=apart)
+    loaded = problem.load(replace(setup, dtype="float32"), path, apart=apart)
     share = rounding_visible(loaded.objective, loaded.theta, plan)
     if share is None:
         return loaded
-    wide = problem.load(replace(setup, dtype="float64"), path)
+    wide = problem.load(replace(setup, dtype="float64"), path, apart=apart)
     note = f"--dtype auto: float64, since float32 rounding would be {100 * share:.2g} % of a rise"
     return replace(wide, notes=(*wide.notes, note))
+
+
+def _share(problem: "Problem", plan: "Plan") -> float:
+    """The part of the examples that is in groups."""
+    from landscape.groups import Groups
+
+    if plan.m is None:
+        return 1.0
+    groups = Groups(problem.objective, plan.m, seed=plan.recipe.seed)
+    return min(1.0, groups.limited(plan.limit) * plan.m / groups.examples)
 
 
 def _plan(sharp: Sharp, seed: int) -> "Plan":

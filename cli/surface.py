@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import BadParameter, Option
 
 from .options import CheckpointArgument, Directions, Output, SetUp
-from .values import grid_size, number_range
+from .values import grid_size, number_range, one_of
 
 if TYPE_CHECKING:
     from landscape.results import Array, Surface
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .problem import Problem
     from .session import Analysis, Step
 
+SHARDS = ("auto", "points", "data")
 MOST_CELLS = 4_000_000  # they are kept as Python objects while points are chosen
 _RANGE = "Range along direction {}; default -1,1, and -0.5,1.5 with --direction-to."
 
@@ -73,6 +74,7 @@ def _run(
     """Analyse every checkpoint with the same settings, and draw them on one scale."""
     # Between checkpoints, which stand at 0 and 1, a margin of a half shows what lies beyond.
     default = "-0.5,1.5" if directions.direction_to else "-1,1"
+    one_of(directions.shard, SHARDS, "--shard")
     limits = [
         number_range(text or default, option)
         for text, option in zip(ranges, ("--alpha", "--beta"), strict=False)
@@ -85,7 +87,7 @@ def _run(
 
     from landscape.surface import axis
 
-    from . import frame, problem
+    from . import costs, frame, problem
     from .session import Session
 
     axes = [axis(*limit, count) for limit, count in zip(limits, counts, strict=True)]
@@ -93,11 +95,25 @@ def _run(
     session = Session(out, kind, paths)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
+            bn, apart = frame.batchnorm_policy(directions), directions.shard != "data"
+            loaded = problem.load(setup, path, bn=bn, apart=apart)
+        if out.dry_run:
+            eigen = directions.direction_eigen is not None
+            most = directions.max_evaluations
+            exact = directions.exact or not directions.tolerance
+            session.plan(loaded, costs.surface(counts, exact=exact, most=most, eigen=eigen))
+            continue
         span = frame.build(loaded, setup, directions, len(axes), source=path)
         session.analyse(path, loaded, analysis(loaded, span, axes, directions))
         del loaded, span  # before the next checkpoint comes into memory
     session.finish()
+
+
+def shares_points(shard: str, batches: int) -> bool:
+    """Whether ranks share out points; by themselves where there are fewer batches than ranks."""
+    from landscape import ranks
+
+    return shard == "points" or (shard == "auto" and batches < ranks.count())
 
 
 def analysis(
@@ -120,8 +136,13 @@ def analysis(
             keep(record["at"], known, record.get("products", 0))
         most = options.max_evaluations
         yield from steps(
-            surface.evaluate(
-                *plane, axes=axes, known=points, tolerance=tolerance, max_evaluations=most
+            surface.sample(
+                surface.along(*plane),
+                axes,
+                known=points,
+                tolerance=tolerance,
+                max_evaluations=most,
+                apart=shares_points(options.shard, problem.batches.count),
             )
         )
         if options.curvature:

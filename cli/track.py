@@ -73,7 +73,7 @@ def track(
     from landscape import batchnorm
     from landscape.track import Tracker
 
-    from . import problem
+    from . import costs, problem
     from .part import restrict
     from .session import Session
 
@@ -91,6 +91,10 @@ def track(
         memory=byte_count(memory, "--memory"),
     )
     whole = restrict(first, part)
+    if out.dry_run:
+        session.plan(whole, costs.track(len(paths), probes), memory=byte_count(memory, "--memory"))
+        session.finish()
+        return
     told = set(whole.notes)
 
     def measure(path: Path) -> _Measured:
@@ -102,7 +106,7 @@ def track(
         try:
             return _measure(loaded, rates, tracker, others)
         except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+            raise type(error)(f"{path}: {error}") from error
 
     def label(result: "Track") -> "Track":
         split = f" ({first.split} split)" if first.split else ""

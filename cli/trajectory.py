@@ -47,17 +47,26 @@ def trajectory(
     """
     from landscape import batchnorm
 
-    from . import problem
+    from . import costs, problem
     from .session import Session
-    from .surface import analysis
+    from .surface import SHARDS, analysis
     from .track import digest, named, ordered
 
     counts = grid_size(resolution, "--resolution")
     paths = ordered(checkpoints, least=3)
+    one_of(directions.shard, SHARDS, "--shard")
     policy = one_of(directions.bn or "recompute", batchnorm.POLICIES, "--bn")
     session = Session(named(out, paths, "trajectory"), "trajectory", paths[-1:])
     with problem.pointing_to_check(paths[-1]):
-        last = problem.load(setup, paths[-1], bn=policy)
+        last = problem.load(setup, paths[-1], bn=policy, apart=directions.shard != "data")
+    if out.dry_run:
+        eigen = directions.direction_eigen is not None
+        exact = directions.exact or not directions.tolerance
+        session.plan(
+            last, costs.surface(counts, exact=exact, most=directions.max_evaluations, eigen=eigen)
+        )
+        session.finish()
+        return
     way = _way(last, setup, paths)
     plane = _plane(last, setup, directions, way, counts, source=paths[-1], margin=margin)
     run = analysis(last, plane.frame, plane.axes, directions)

@@ -1,12 +1,12 @@
 """A whole sharpness measurement in pieces that can be kept: every norm, radius and group."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape import geometry, groups, keskar, measured, quadratic, sharpness
+from landscape import geometry, groups, keskar, measured, quadratic, ranks, sharpness
 from landscape.around import Around, Rounding
 from landscape.estimate import estimate
 from landscape.geometry import Ball
@@ -66,23 +66,38 @@ class Measurement:
 
     def __iter__(self) -> Iterator[Record]:
         """The pieces that are not known yet."""
-        whole = [self.objective]
-        for unit, part in enumerate(
-            whole if self.plan.m is None else self.groups.first(self.count)
-        ):
-            todo = [key for key in self._jobs(unit) if key not in self.records]
-            if not todo:
-                continue
-            around = Around(part, self.theta)
-            rounding = Rounding(around) if unit == 0 else None
-            base = self._base(around)
-            for key in todo:
-                record = {"unit": unit, "norm": key[1], "block": key[2], "base": base}
-                record.update(self._piece(around, rounding, key[1], key[2]))
-                if "gradient" in vars(around):
-                    record["gradient_zero"] = not bool(around.gradient.any())
-                self.keep(record)
-                yield record
+        if self.plan.m is None:
+            parts: Iterable[Objective] = [self.objective]
+        else:
+            parts = self.groups.first(self.count)
+        units = (
+            (unit, part)
+            for unit, part in enumerate(parts)
+            if any(key not in self.records for key in self._jobs(unit))
+        )
+        if self.plan.m is None or ranks.count() == 1:
+            for unit in units:
+                yield from map(self._kept, self._unit(*unit))
+            return
+        for records in ranks.each(lambda unit: list(self._unit(*unit)), units):
+            yield from map(self._kept, records)
+
+    def _kept(self, record: Record) -> Record:
+        self.keep(record)
+        return record
+
+    def _unit(self, unit: int, part: Objective) -> Iterator[Record]:
+        """The pieces of all examples, or of one group, that are not known yet."""
+        todo = [key for key in self._jobs(unit) if key not in self.records]
+        around = Around(part, self.theta)
+        rounding = Rounding(around) if unit == 0 else None
+        base = self._base(around)
+        for key in todo:
+            record = {"unit": unit, "norm": key[1], "block": key[2], "base": base}
+            record.update(self._piece(around, rounding, key[1], key[2]))
+            if "gradient" in vars(around):
+                record["gradient_zero"] = not bool(around.gradient.any())
+            yield record
 
     def _piece(self, around: Around, rounding: Rounding | None, norm: str, block: str) -> Record:
         """What a piece adds to its unit."""

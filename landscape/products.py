@@ -113,7 +113,7 @@ class Product(abc.ABC):
         self.objective, self.theta = objective, theta.detach().clone()
         self.products = 0
         self._loss = loss
-        self._complete = False
+        self._complete = self._some = False  # all graphs are kept, or some, on whatever rank
         self._memory = memory
         self._graphs: dict[int, list[Linear]] | None = None
         self._total = self._weight = torch.zeros(())  # of the first product's losses
@@ -137,12 +137,17 @@ class Product(abc.ABC):
             out = self._build(pieces)
         else:
             out = torch.zeros_like(v)
-            self._add_kept(pieces, self.objective.space.unravel(out))
-            ranks.add(out)
+            if self._some:
+                self._add_kept(pieces, self.objective.space.unravel(out))
+                ranks.add(out)
             if not self._complete:
                 out += self._rebuilt(pieces)
         # The weight stays on its device: a number of the host would wait for it.
         return self.objective.penalised(out.div_(self._weight.to(out.dtype)), v)
+
+    def graph_bytes(self) -> float:
+        """What the graphs of all examples would hold, judged by the first batch: a gradient."""
+        return self._bytes_per_example() * self.losses.total.numel()
 
     @abc.abstractmethod
     def _linear(self, loss: PerExample, leaves: Tensors, keep: bool) -> Linear:
@@ -183,7 +188,8 @@ class Product(abc.ABC):
 
         out, sums = self._summed(part, most=half)
         self._graphs, (self._total, self._weight) = graphs, sums
-        self._complete = ranks.everywhere(len(graphs) == batches)
+        ends = ranks.of_all((len(graphs) == batches, bool(graphs)))
+        self._complete, self._some = all(whole for whole, _ in ends), any(some for _, some in ends)
         return out
 
     def _is_single(self) -> bool:

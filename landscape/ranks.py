@@ -6,31 +6,29 @@ after each step and none needs to know of the others. Without a process group th
 and nothing here costs anything.
 """
 
-import os
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
-from typing import Any, TypeVar
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.errors import UserError
 from landscape.estimate import PerExample, join
+from landscape.process_group import collective
 
+S = TypeVar("S")
 T = TypeVar("T")
-TIMEOUT = timedelta(minutes=30)  # of a collective: the longest step of another rank
-
-
-def start(device: torch.device) -> None:
-    """Join the process group that torchrun has set up, if there is one and we are not in it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+_alone = False
 
 
 def count() -> int:
-    """How many ranks there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """How many ranks there are; 1 where each works alone."""
+    return 1 if _alone else _total()
 
 
 def number() -> int:
@@ -43,6 +41,36 @@ def first() -> bool:
     return number() == 0
 
 
+def _total() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Work that no other rank has a part in: all batches are this rank's, nothing is summed."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def each(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """`work` on each item, in order; each rank does whole items alone, every N-th of them."""
+    total, mine = count(), number()
+    if total == 1:
+        yield from map(work, items)
+        return
+    rest = iter(items)
+    while taken := list(islice(rest, total)):
+        done: T | None = None
+        if mine < len(taken):
+            with alone():
+                done = work(taken[mine])
+        yield from cast(list[T], of_all(done)[: len(taken)])
+
+
 def share(items: Iterable[T]) -> Iterator[T]:
     """Every N-th of the items, from this rank's number on."""
     total, mine = count(), number()
@@ -52,8 +80,9 @@ def share(items: Iterable[T]) -> Iterator[T]:
 def add(*tensors: Tensor) -> None:
     """Sum each tensor over the ranks, in place."""
     if count() > 1:
-        for tensor in tensors:
-            dist.all_reduce(tensor)
+        with collective():
+            for tensor in tensors:
+                dist.all_reduce(tensor)
 
 
 def average(tensors: Iterable[Tensor], weight: float) -> None:
@@ -72,18 +101,55 @@ def agreed(value: T) -> T:
     if count() == 1:
         return value
     held: list[Any] = [value]
-    dist.broadcast_object_list(held, src=0)
+    with collective():
+        dist.broadcast_object_list(held, src=0)
     kept: T = held[0]
     return kept
 
 
-def everywhere(condition: bool) -> bool:
-    """Whether a condition holds on all ranks."""
+def of_all(value: T) -> list[T]:
+    """What each rank has, in their order."""
     if count() == 1:
-        return condition
+        return [value]
     held: list[Any] = [None] * count()
-    dist.all_gather_object(held, condition)
-    return all(held)
+    with collective():
+        dist.all_gather_object(held, value)
+    return held
+
+
+def refuse_differences(facts: Mapping[str, Any]) -> None:
+    """Refuse ranks that have been given different things.
+
+    Args:
+        facts: by name, what has to be the same everywhere.
+
+    Raises:
+        UserError: it is not; the first difference is named.
+    """
+    first, *others = of_all({name: str(value) for name, value in facts.items()})
+    for rank, theirs in enumerate(others, 1):
+        for name in first.keys() | theirs.keys():
+            ours, other = first.get(name), theirs.get(name)
+            if ours != other:
+                raise UserError(
+                    f"the processes disagree: {name} is {_short(ours)} for rank 0 and "
+                    f"{_short(other)} for rank {rank}; all of them need the same files, options "
+                    "and data"
+                )
+
+
+def refuse_idle(batches: int) -> None:
+    """Refuse more ranks than there are batches to share out.
+
+    Raises:
+        UserError: some ranks would have nothing to do.
+    """
+    if count() > batches:
+        raise UserError(
+            f"{count()} processes share {batches} {'batch' if batches == 1 else 'batches'}, so "
+            f"{count() - batches} would have nothing to do: pass a smaller --batch-size, or start "
+            "fewer processes"
+        )
 
 
 def gathered(batches: list[dict[str, PerExample]], device: torch.device) -> dict[str, PerExample]:
@@ -95,42 +161,30 @@ def gathered(batches: list[dict[str, PerExample]], device: torch.device) -> dict
     """
     if count() == 1:
         return {name: join([batch[name] for batch in batches]) for name in batches[0]}
-    facts: list[Any] = [None] * count()
-    mine = [
-        {n: (len(e.total), e.weights is not None, e.basis) for n, e in batch.items()}
-        for batch in batches
-    ]
-    dist.all_gather_object(facts, mine)
-    names = list(facts[0][0])
-    return {name: _gathered(name, batches, facts, device) for name in names}
+    # As one object: a message costs more than the values of a few thousand examples.
+    held = of_all([{name: _on_host(found) for name, found in b.items()} for b in batches])
+    total = sum(map(len, held))
+    inorder = [held[index % len(held)][index // len(held)] for index in range(total)]
+    return {
+        name: join([_on_device(batch[name], device) for batch in inorder]) for name in inorder[0]
+    }
 
 
-def _gathered(
-    name: str, batches: list[dict[str, PerExample]], facts: list[Any], device: torch.device
-) -> PerExample:
-    sizes = [[batch[name][0] for batch in rank] for rank in facts]
-    weighted = any(batch[name][1] for rank in facts for batch in rank)
-    empty = torch.empty(0, dtype=torch.float64, device=device)
-    totals = _exchanged(torch.cat([empty, *(b[name].total for b in batches)]), sizes)
-    weights = totals
-    if weighted:
-        weights = _exchanged(torch.cat([empty, *(b[name].weight for b in batches)]), sizes)
-    whole = []
-    for index in range(sum(len(rank) for rank in facts)):
-        rank, place = index % count(), index // count()
-        basis = facts[rank][place][name][2]
-        weight = weights[rank][place] if weighted else None
-        whole.append(PerExample(totals[rank][place], weight, basis))
-    return join(whole)
+Values = tuple[NDArray[np.float64], NDArray[np.float64] | None, str]
 
 
-def _exchanged(values: Tensor, sizes: list[list[int]]) -> list[tuple[Tensor, ...]]:
-    """The values of every rank, cut into its batches."""
-    longest = max(sum(rank) for rank in sizes)
-    padded = torch.zeros(longest, dtype=values.dtype, device=values.device)
-    padded[: len(values)] = values
-    held = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(held, padded)
-    return [
-        torch.split(tensor[: sum(rank)], rank) for tensor, rank in zip(held, sizes, strict=True)
-    ]
+def _on_host(found: PerExample) -> Values:
+    weights = None if found.weights is None else found.weights.cpu().numpy()
+    return found.total.cpu().numpy(), weights, found.basis
+
+
+def _on_device(values: Values, device: torch.device) -> PerExample:
+    total, weights, basis = values
+    held = None if weights is None else torch.from_numpy(weights).to(device)
+    return PerExample(torch.from_numpy(total).to(device), held, basis)
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "not there"
+    return text if len(text) <= 24 else f"{text[:12]}..."

@@ -3,13 +3,17 @@
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from landscape.errors import UserError
 from landscape.records import Array
 from landscape.report_text import SCHEMA, Origin
 from landscape.result_verdict import Verdict
+
+VERDICTS = ("pass", "refused", "undecided")
 
 
 def text(verdict: Verdict, origin: Origin) -> str:
@@ -46,6 +50,31 @@ def text(verdict: Verdict, origin: Origin) -> str:
         },
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def answer(path: Path) -> tuple[str, str, int]:
+    """Verdict, reason and exit code of a report.
+
+    Raises:
+        UserError: it cannot be read, or is no report of this format.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{str(path)!r} holds no verdict that can be read: {error}") from error
+    is_ours = isinstance(found, dict) and found.get("format") == "landscape.gate"
+    if not is_ours or found.get("version") != SCHEMA:
+        raise UserError(
+            f"{str(path)!r} is no report of version {SCHEMA} that `landscape gate --json` has "
+            "written: run the gate again"
+        )
+    verdict, reason, code = (found.get(name) for name in ("verdict", "reason", "exit_code"))
+    if verdict not in VERDICTS or type(code) is not int or not 0 <= code <= 255:
+        raise UserError(
+            f"{str(path)!r} says {verdict!r} and exit code {code!r}, which is no verdict: run the "
+            "gate again"
+        )
+    return verdict, str(reason), code
 
 
 def _groups(verdict: Verdict) -> dict[str, dict[str, Any]]:

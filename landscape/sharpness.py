@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from landscape import ascent, geometry, lanczos
+from landscape import ascent, geometry, lanczos, ranks
 from landscape.around import Around, Rounding, mean
 from landscape.ascent import Point
 from landscape.estimate import PerExample, estimate
@@ -84,8 +84,8 @@ def per_group(
     recipe = recipe or Recipe()
     _check(measure, norm, rho)
     ball = None if measure == "random" else recipe.ball(objective, theta, norm)
-    for group in groups:
-        yield _group(group, theta, ball, measure, rho, recipe)
+    # Groups are small: a rank has whole ones.
+    yield from ranks.each(lambda group: _group(group, theta, ball, measure, rho, recipe), groups)
 
 
 def _group(

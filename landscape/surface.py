@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape import nested
+from landscape import nested, ranks
 from landscape.errors import UserError
 from landscape.estimate import Estimate
 from landscape.nested import Coordinates
@@ -86,16 +86,27 @@ def evaluate(
     Raises:
         UserError: the loss at the centre is not finite.
     """
+    points = yield from sample(
+        along(objective, theta, directions),
+        axes,
+        tolerance=tolerance,
+        max_evaluations=max_evaluations,
+        known=known,
+    )
+    return assemble(points, axes, tolerance=tolerance, complete=True)
+
+
+def along(
+    objective: Objective, theta: Tensor, directions: Sequence[Tensor]
+) -> Callable[[Coordinates], Estimates]:
+    """The loss and each metric as a function of the multiples of one or two directions (P,)."""
     theta, *directions = (vector.detach() for vector in (theta, *directions))
     point = torch.empty_like(theta)
 
     def values(place: Coordinates) -> Estimates:
         return objective.evaluate(at(theta, directions, place, out=point))
 
-    points = yield from sample(
-        values, axes, tolerance=tolerance, max_evaluations=max_evaluations, known=known
-    )
-    return assemble(points, axes, tolerance=tolerance, complete=True)
+    return values
 
 
 def at(
@@ -125,6 +136,7 @@ def sample(
     tolerance: float,
     max_evaluations: int | None = None,
     known: Mapping[Coordinates, Estimates] | None = None,
+    apart: bool = False,
 ) -> Generator[Point, None, dict[Coordinates, Estimates]]:
     """The points of any function of one or two coordinates that `evaluate` chooses.
 
@@ -134,6 +146,7 @@ def sample(
         tolerance: of the range of the loss as drawn; 0 evaluates every cell.
         max_evaluations: stop before it is exceeded.
         known: points of an earlier run; they are not evaluated again.
+        apart: several ranks share the points; else every rank has a part in each.
 
     Yields:
         Each point as it is evaluated.
@@ -153,14 +166,15 @@ def sample(
         _means(points, "loss"), axes, tolerance=tolerance, max_evaluations=max_evaluations
     ):
         planned = len(points) + len(todo)
-        for place in todo:
-            points[place] = at(place)
+        found = ranks.each(at, todo) if apart else map(at, todo)
+        for place, estimates in zip(todo, found, strict=True):
+            points[place] = estimates
             if place == origin:
                 _refuse_non_finite(points[place]["loss"])
             yield Point(place, points[place], len(points), planned, error)
         losses = _means(points, "loss")
-        if found := _fit(losses, nested.choose(losses, axes)):
-            error = found.error
+        if fit := _fit(losses, nested.choose(losses, axes)):
+            error = fit.error
     return points
 
 

@@ -350,3 +350,43 @@ def test_exit_codes_of_a_real_process(project, arguments, code):
 def test_the_number_of_examples_of_the_task_is_what_the_tests_think(project):
     assert len(project.namespace["data"]()[0]) == 640
     assert len(data()[0]) == 96
+
+
+# The verdict of an earlier run
+
+
+def test_a_stored_verdict_ends_the_command_as_it_ended_the_run(project):
+    policy(project)
+    for candidate, code in (("good.pt", 0), ("noisy.pt", 3)):
+        first = run(project, candidate, "--json", "v.json")
+        again = project.run("gate", "--from", "v.json")
+        assert (again.code, again.out) == (code, first.out)
+        assert json.loads((project.folder / "v.json").read_text())["reason"] in again.err
+    few = ("--examples", "100", "--json", "v.json")
+    assert run(project, "good.pt", *few).code == project.run("gate", "--from", "v.json").code == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "holds no verdict that can be read"),
+        ("{", "holds no verdict that can be read"),
+        ("[1]", "is no report of version 1"),
+        ('{"format": "landscape.gate", "version": 2}', "is no report of version 1"),
+        ('{"format": "landscape.gate", "version": 1, "exit_code": 0}', "which is no verdict"),
+    ],
+)
+def test_what_is_no_report_is_an_error_and_no_verdict(terminal, text, said):
+    if text is not None:
+        terminal.write("v.json", text)
+    done = terminal.run("gate", "--from", "v.json")
+    assert (done.code, done.out) == (1, "")
+    assert said in done.sentence
+
+
+def test_a_stored_verdict_takes_no_other_options(terminal):
+    for more in (["ckpt.pt"], ["--baseline", "ckpt.pt"], ["--exit-zero"]):
+        done = terminal.run("gate", "--from", "v.json", *more)
+        assert done.code == 2
+        assert "leave out everything else" in done.text
+    assert terminal.run("gate").code == 2

@@ -168,7 +168,7 @@ def test_overwrite_starts_anew(terminal):
 def test_a_complete_run_again_prints_its_path_and_evaluates_nothing(terminal, monkeypatch):
     assert terminal.run(*RUN).code == 0
     before = terminal.files()
-    monkeypatch.delattr("landscape.surface.evaluate")
+    monkeypatch.delattr("landscape.surface.sample")
     result = terminal.run(*RUN)
     assert (result.code, result.out) == (0, f"{OUTPUT}\n")
     assert f"{OUTPUT} is complete already: nothing to compute" in result.err
