@@ -121,8 +121,10 @@ def hessian(
 
 def _common(options: Curvature) -> dict[str, Any]:
     """The settings that the shared options hold."""
+    from landscape.basis import PLACES
     from landscape.lanczos import WHICH, least_basis
 
+    one_of(options.basis_device, PLACES, "--basis-device")
     one_of(options.which, WHICH, "--which")
     least = least_basis(options.count, options.which)
     if options.basis is not None and options.basis < least:
@@ -207,6 +209,7 @@ def _analysis(
             settings,
             generator=torch.Generator().manual_seed(problem.config["seed"]),
             memory=byte_count(options.memory, "--memory"),
+            place=options.basis_device,
             adam=pace.adam,
         )
         runs.append(run)

@@ -306,6 +306,14 @@ Memory = Annotated[
         "graph of a single batch.",
     ),
 ]
+BasisDevice = Annotated[
+    str,
+    _curvature(
+        metavar="auto|cpu|disk",
+        help="Where the Krylov basis lies: auto is the device, or the host where it has no room; "
+        "disk is a file in the folder that TMPDIR names.",
+    ),
+]
 Force = Annotated[
     bool,
     _curvature(
@@ -340,6 +348,7 @@ class Curvature:
         int | None, _curvature(min=1, metavar="N", help="Krylov vectors kept in memory at most.")
     ] = None
     memory: Memory = None
+    basis_device: BasisDevice = "auto"
     force: Force = False
 
 

@@ -63,6 +63,7 @@ class Curvature:
         *,
         generator: torch.Generator,
         memory: int | None = None,
+        place: str = "auto",
         adam: tuple[Tensor, float] | None = None,
     ) -> None:
         """Evaluate loss and gradient at the point, one pass each; no product yet.
@@ -73,6 +74,7 @@ class Curvature:
             settings: what is wanted.
             generator: of all random vectors.
             memory: bytes for kept graphs.
+            place: where the Krylov basis lies, one of `basis.PLACES`.
             adam: D^-1/2 (P,) and the weight decay that Adam adds to the gradient, beyond l2: for
                 the largest eigenvalue of D^-1/2 (A + decay I) D^-1/2.
 
@@ -81,7 +83,7 @@ class Curvature:
             ValueError: a setting out of its range.
         """
         self.objective, self.theta, self.settings = objective, theta, settings
-        self.generator, self.memory = generator, memory
+        self.generator, self.memory, self.place = generator, memory, place
         self.product = objective.matrix(settings.matrix, theta, memory=memory)
         self.loss = estimate(self.product.losses, objective.penalty(theta))
         gradient = objective.gradient(theta)
@@ -98,6 +100,7 @@ class Curvature:
             basis=self._basis(),
             max_products=settings.max_products,
             multiplicity=settings.multiplicity,
+            place=place,
         )
         self.pairs: lanczos.Eigenpairs | None = None
         self.probes: Probes | None = None
@@ -176,6 +179,7 @@ class Curvature:
             tolerance=self.settings.tolerance,
             max_products=self.settings.max_products,
             multiplicity=False,
+            place=self.place,
         )
         for _ in search:
             yield "lambda_max of the preconditioned matrix"

@@ -60,7 +60,7 @@ class Eigenpairs:
     """
 
     values: Array  # (K,)
-    vectors: Tensor  # (K, P) orthonormal, where the start is
+    vectors: Tensor  # (K, P) orthonormal, in the memory where the basis is
     residuals: Array  # (K,) |A v - value v|: an eigenvalue lies within it
     errors: Array  # (K,) estimate: residual^2 / gap, or the residual where no gap is known
     relative: NDArray[np.bool_]  # (K,) judged against |value|; else against the largest of all
@@ -106,6 +106,7 @@ class Search:
         basis: int | None = None,
         max_products: int | None = None,
         multiplicity: bool = True,
+        place: str = "auto",
     ) -> None:
         """Check the arguments and allocate the basis; nothing is multiplied yet.
 
@@ -120,6 +121,7 @@ class Search:
             basis: vectors kept at most; by default three for each one wanted and 20 more.
             max_products: stop there, converged or not.
             multiplicity: look for further copies.
+            place: where the basis lies, one of `basis.PLACES`.
 
         Raises:
             ValueError: an argument out of its range.
@@ -143,7 +145,7 @@ class Search:
         if basis is not None and basis < least:
             raise ValueError(f"a basis of {basis} vectors is too small: this needs {least}")
         m = default_basis(self.wanted) if basis is None else basis
-        self.krylov = Krylov(matvec, start, min(m, self.size), generator)
+        self.krylov = Krylov(matvec, start, min(m, self.size), generator, place=place)
         length = float(host(norm(start))[()])
         if not math.isfinite(length):
             raise ValueError("the start is not finite")
@@ -182,7 +184,7 @@ class Search:
         values, S, residuals = self.krylov.ritz()
         lead = self._leading(values, self.count)[::-1]
         vectors = self.krylov.rows.new_empty(len(lead), self.size)
-        rotate(S[:, lead], self.krylov.rows[: len(values)], vectors)
+        rotate(S[:, lead], self.krylov.rows[: len(values)], vectors, device=self.krylov.device)
         upper = self._upper(len(lead))
         ends = ("largest",) * upper + ("smallest",) * (len(lead) - upper)
         return Eigenpairs(

@@ -182,6 +182,6 @@ def maximiser(H: Array, g: Array, rho: float) -> Array:
 
 
 def _vector(krylov: Krylov, coefficients: Array) -> Tensor:
-    out = krylov.rows.new_empty(1, krylov.rows.shape[1])
+    out = krylov.rows.new_empty(1, krylov.rows.shape[1], device=krylov.device)
     lanczos.rotate(coefficients[:, None], krylov.rows[: krylov.n], out)
     return out[0]
