@@ -54,7 +54,7 @@ class Krylov:
         *,
         place: str = "auto",
     ) -> None:
-        """Allocate room for `m` rows like the vector `like` (P,), in a `place` of `basis.PLACES`."""
+        """Allocate room for `m` rows like the vector `like` (P,), at one of `basis.PLACES`."""
         self.matvec, self.generator, self.device = matvec, generator, like.device
         self.rows = allocate(place, m + 1, like)
         self.eps = torch.finfo(like.dtype).eps
@@ -207,7 +207,7 @@ def _chunks(rows: Tensor, v: Tensor) -> Tensor:
     """Inner products (c, n) of `rows` (n, B) with `v` (B,), of every chunk and of what is left."""
     whole = v.numel() - v.numel() % CHUNK
     # A row times a matrix: with a column instead, CPUs take eight times as long.
-    chunks = rows[:, :whole].unflatten(1, (-1, CHUNK)).permute(1, 2, 0)
+    chunks = rows[:, :whole].view(len(rows), -1, CHUNK).permute(1, 2, 0)
     parts = torch.bmm(v[:whole].view(-1, 1, CHUNK), chunks).squeeze(1)
     if whole < v.numel():
         parts = torch.cat([parts, torch.mv(rows[:, whole:], v[whole:])[None]])

@@ -90,7 +90,7 @@ def test_the_file_has_no_name_from_the_beginning_so_that_nothing_is_left(monkeyp
 
 def test_a_full_disk_is_refused_before_anything_is_written(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(UserError, match="no room for 4.4e[+]03 GB of Krylov basis in .*TMPDIR"):
+    with pytest.raises(UserError, match=r"no room for 4.4e\+03 GB of Krylov basis in .*TMPDIR"):
         basis.allocate("disk", 1 << 20, torch.zeros(1 << 20))
     assert list(tmp_path.iterdir()) == []
 
