@@ -280,7 +280,8 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
         config = {"checkpoint": file_digest(path), "tensors": digest}
         return Loaded(net, tensors, config, _raised(low), low, Training())
     # Looked at first: a wrong path is a commoner mistake than a slow model.
-    file = checkpoint.read(path, weights_key=setup.weights_key, trust_pickle=setup.trust_pickle)
+    key, trust = setup.weights_key, setup.trust_pickle
+    file = checkpoint.read(path, weights_key=key, trust_pickle=trust, mapped=True)
     net = _module(task.model())
     matched, notes = checkpoint.match(
         file.tensors,
@@ -293,7 +294,9 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
     config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
     low = _low_precision({**dict(net.named_parameters()), **matched})
     told = (*file.notes, *notes, *_raised(low))
-    return Loaded(net, matched, config, told, low, file.training)
+    kept = checkpoint.settled(net, matched)
+    checkpoint.unchanged(file)
+    return Loaded(net, kept, config, told, low, file.training)
 
 
 def _objective(
