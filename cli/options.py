@@ -144,6 +144,15 @@ class SetUp:
             help="Add X/2 |theta|^2 to the loss (weight decay).",
         ),
     ] = 0.0
+    checkpoint_activations: Annotated[
+        bool,
+        _network(
+            "--checkpoint-activations",
+            metavar="",
+            help="Compute the activations of repeated blocks again where a derivative needs them, "
+            "instead of keeping them.",
+        ),
+    ] = False
     processes: Annotated[
         int,
         _network(

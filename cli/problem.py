@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from landscape import batchnorm, checkpoint, language, probe, ranks, space
+from landscape import batchnorm, checkpoint, language, probe, ranks, rematerialisation, space
 from landscape.batches import Batches, Selection
 from landscape.errors import UserError
 from landscape.objective import Objective
@@ -201,6 +201,8 @@ def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
     objective = Objective(task, loaded.net, where, old.batches, l2=old.l2)
     objective.evaluation.micro_batch = old.evaluation.micro_batch
     objective.evaluation.share_forward = old.evaluation.share_forward
+    if old.evaluation.blocks:
+        objective.evaluation.blocks = rematerialisation.blocks(loaded.net)
     return replace(
         problem,
         objective=objective,
@@ -319,7 +321,10 @@ def _objective(
     if bn == "recompute" and batchnorm.modules(net):
         data = (lambda: task.data(split="train")) if task.split else task.data
         statistics = Batches(data, batch_size=batches.batch_size, dtype=dtype, device=device)
-    return Objective(task, net, where, batches, l2=setup.l2, statistics=statistics)
+    objective = Objective(task, net, where, batches, l2=setup.l2, statistics=statistics)
+    if setup.checkpoint_activations:
+        objective.evaluation.blocks = rematerialisation.blocks(net)
+    return objective
 
 
 def _first_pass(objective: Objective, batches: Batches, batch_size: int | None) -> None:

@@ -1,7 +1,7 @@
 """The task on one batch, with any tensors in the place of the network's own."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +11,7 @@ from landscape import tree
 from landscape.errors import UserError
 from landscape.estimate import PerExample, per_example
 from landscape.modes import one_forward
+from landscape.rematerialisation import rematerialising
 from landscape.task import Task
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ class Evaluation:
         share_forward: run the network once where loss and metrics ask for the same outputs.
         micro_batch: examples to evaluate at once, where they are independent; None for all.
             Halved when the device runs out of memory.
+        blocks: modules whose activations are computed again where a derivative needs them
+            (`rematerialisation`); none keeps all.
     """
 
     def __init__(self, task: Task, net: nn.Module) -> None:
@@ -44,6 +47,7 @@ class Evaluation:
         self.task, self.net, self.modules = task, net, list(net.modules())
         self.share_forward = True
         self.micro_batch: int | None = None
+        self.blocks: Sequence[nn.Module] = ()
         self._places = _places(net)
 
     def within(self, tensors: Mapping[str, Tensor], work: Callable[[], T]) -> T:
@@ -54,7 +58,8 @@ class Evaluation:
         try:
             for held, key, tensor in inside:
                 held[key] = tensor
-            return work()
+            with rematerialising(self.blocks):
+                return work()
         finally:
             for (held, key, _), own in zip(inside, before, strict=True):
                 held[key] = own
