@@ -10,8 +10,8 @@ from typer import Option
 
 from landscape.errors import UserError
 
-from .options import CheckpointArgument, Curvature, Output, Rates, SetUp
-from .values import byte_count, one_of
+from .options import CheckpointArgument, Curvature, Fsdp, Output, Rates, SetUp
+from .values import byte_count, one_of, refuse_beside_fsdp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +73,7 @@ def hessian(
     strict: Annotated[
         bool, Option("--strict", metavar="", help="End with 1 if an eigenvalue did not converge.")
     ] = False,
+    fsdp: Fsdp = False,
 ) -> None:
     """Find the Hessian's eigenvalues at both ends, its trace, and more on request.
 
@@ -93,6 +94,9 @@ def hessian(
         one_of(per, PER, "--per")
     if (density or diagonal or log) and not curvature.probes:
         raise typer.BadParameter("the density and the diagonal need some", param_hint="--probes")
+    if fsdp:
+        whole = {"--check": check, "--per": per, "--vectors": vectors, "--diagonal": diagonal}
+        refuse_beside_fsdp(whole)
     settings = Settings(
         **_common(curvature),
         matrix=one_of(matrix, tuple(MATRICES), "--matrix"),
@@ -106,7 +110,7 @@ def hessian(
     session = Session(out, "hessian", paths)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = part.restrict(problem.load(setup, path), curvature)
+            loaded = part.restrict(problem.load(setup, path, fsdp=fsdp), curvature)
         wanted = eigen.beside(session.target(path)) if vectors or diagonal else None
         pace = _pace(loaded, rates, settings.matrix)
         session.analyse(path, loaded, _analysis(loaded, curvature, settings, pace, wanted))

@@ -40,6 +40,14 @@ CheckpointArgument = Annotated[
         show_default=False,
     ),
 ]
+Fsdp = Annotated[
+    bool,
+    _network(
+        "--fsdp",
+        metavar="",
+        help="Split the weights, and all vectors of their size, over the processes (--processes).",
+    ),
+]
 WeightsKey = Annotated[
     str | None,
     _file(

@@ -12,7 +12,16 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from landscape import batchnorm, checkpoint, language, probe, ranks, rematerialisation, space
+from landscape import (
+    batchnorm,
+    checkpoint,
+    language,
+    probe,
+    ranks,
+    rematerialisation,
+    sharded,
+    space,
+)
 from landscape.batches import Batches, Selection
 from landscape.errors import UserError
 from landscape.objective import Objective
@@ -117,7 +126,12 @@ def checkpoints(given: list[Path] | None) -> list[Path]:
 
 
 def load(
-    setup: SetUp, path: Path, *, bn: str = "keep", report: Report = lambda *_: None
+    setup: SetUp,
+    path: Path,
+    *,
+    bn: str = "keep",
+    fsdp: bool = False,
+    report: Report = lambda *_: None,
 ) -> Problem:
     """Read a checkpoint into the task's network, and refuse wrong set-ups.
 
@@ -125,6 +139,7 @@ def load(
         setup: the shared options.
         path: the checkpoint.
         bn: what becomes of BatchNorm statistics away from the checkpoint.
+        fsdp: whether weights and vectors are split over the processes.
         report: is told each part of the set-up as soon as it stands.
 
     Raises:
@@ -145,7 +160,7 @@ def load(
     batches = Batches(
         task.data, batch_size=batch_size, selection=selection, dtype=dtype, device=device
     )
-    objective = _objective(setup, task, loaded.net, batches, dtype, device, bn)
+    objective = _objective(setup, task, loaded.net, batches, bn=bn, fsdp=fsdp)
     report("parameters", f"{objective.space.size:,} in {len(objective.space.names)} tensors")
     _first_pass(objective, batches, setup.batch_size)
     report("batches", f"{batches.count}, {'ready-made' if batches.ready else 'cut here'}")
@@ -172,14 +187,14 @@ def load(
         config=config,
         circumstances={
             **{"device": str(device), "threads": torch.get_num_threads()},
-            **{"ranks": ranks.count(), **versions()},
+            **{"ranks": ranks.count(), "fsdp": fsdp, **versions()},
         },
         notes=(*loaded.notes, *findings.notes),
         name=path.name,
         split=task.split,
         low_precision=loaded.low_precision,
         training=loaded.training,
-        tensors=loaded.tensors,
+        tensors={} if fsdp else loaded.tensors,  # they would hold the whole network
     )
 
 
@@ -306,10 +321,11 @@ def _objective(
     task: Task,
     net: nn.Module,
     batches: Batches,
-    dtype: torch.dtype,
-    device: torch.device,
+    *,
     bn: str,
+    fsdp: bool,
 ) -> Objective:
+    dtype, device = batches.dtype, batches.device
     where = space.trainable(
         net,
         dtype=dtype,
@@ -321,7 +337,13 @@ def _objective(
     if bn == "recompute" and batchnorm.modules(net):
         data = (lambda: task.data(split="train")) if task.split else task.data
         statistics = Batches(data, batch_size=batches.batch_size, dtype=dtype, device=device)
-    objective = Objective(task, net, where, batches, l2=setup.l2, statistics=statistics)
+    evaluation = None
+    if fsdp:
+        where, evaluation = sharded.space(where), sharded.ShardedEvaluation(task, net)
+        evaluation.release()
+    objective = Objective(
+        task, net, where, batches, l2=setup.l2, statistics=statistics, evaluation=evaluation
+    )
     if setup.checkpoint_activations:
         objective.evaluation.blocks = rematerialisation.blocks(net)
     return objective
@@ -333,6 +355,11 @@ def _first_pass(objective: Objective, batches: Batches, batch_size: int | None) 
     for batch in batches:
         first = batch if first is None else first
     if batches.ready and batch_size is not None:
+        if objective.space.split:
+            raise UserError(
+                f"--batch-size {batch_size}: under --fsdp ready-made batches are taken as they "
+                "are; change them in the task's data()"
+            )
         if objective.independent(first) is not True:
             raise UserError(
                 f"--batch-size {batch_size}: the task's batches are ready-made and their examples "

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Option
 
-from .options import CheckpointArgument, Directions, Output, SetUp
-from .values import grid_size, number_range
+from .options import CheckpointArgument, Directions, Fsdp, Output, SetUp
+from .values import grid_size, number_range, refuse_beside_fsdp
 
 if TYPE_CHECKING:
     from landscape.results import Array, Surface
@@ -32,6 +32,7 @@ def surface(
     ] = "51x51",
     alpha: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("1"))] = None,
     beta: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("2"))] = None,
+    fsdp: Fsdp = False,
 ) -> None:
     """Draw the loss over a plane through a checkpoint (Li et al. 2018).
 
@@ -42,7 +43,7 @@ def surface(
     Example: `landscape surface ckpt.pt --resolution 51x51 --alpha=-1,1 --beta=-1,1`
     """
     counts = grid_size(resolution, "--resolution")
-    _run(checkpoints or [], setup, directions, out, counts, (alpha, beta))
+    _run(checkpoints or [], setup, directions, out, counts, (alpha, beta), fsdp=fsdp)
 
 
 def line(
@@ -54,12 +55,13 @@ def line(
         int, Option(metavar="N", min=2, help="Grid points along the line.")
     ] = 251,
     alpha: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("1"))] = None,
+    fsdp: Fsdp = False,
 ) -> None:
     """Draw the loss along a line through a checkpoint, with its standard-error band.
 
     Example: `landscape line a.pt --direction-to b.pt`
     """
-    _run(checkpoints or [], setup, directions, out, (resolution,), (alpha,))
+    _run(checkpoints or [], setup, directions, out, (resolution,), (alpha,), fsdp=fsdp)
 
 
 def _run(
@@ -69,6 +71,8 @@ def _run(
     out: Output,
     counts: Sequence[int],
     ranges: Sequence[str | None],
+    *,
+    fsdp: bool,
 ) -> None:
     """Analyse every checkpoint with the same settings, and draw them on one scale."""
     # Between checkpoints, which stand at 0 and 1, a margin of a half shows what lies beyond.
@@ -83,6 +87,10 @@ def _run(
     if len(directions.direction_to) > len(counts):
         raise BadParameter(f"at most {len(counts)} for a {kind}", param_hint="--direction-to")
 
+    if fsdp:
+        whole = {"--mark": directions.mark, "--direction-eigen": directions.direction_eigen}
+        refuse_beside_fsdp(whole)
+
     from landscape.surface import axis
 
     from . import frame, problem
@@ -91,9 +99,10 @@ def _run(
     axes = [axis(*limit, count) for limit, count in zip(limits, counts, strict=True)]
     paths = problem.checkpoints(given)
     session = Session(out, kind, paths)
+    policy = frame.batchnorm_policy(directions)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = problem.load(setup, path, bn=frame.batchnorm_policy(directions))
+            loaded = problem.load(setup, path, bn=policy, fsdp=fsdp)
         span = frame.build(loaded, setup, directions, len(axes), source=path)
         session.analyse(path, loaded, analysis(loaded, span, axes, directions))
         del loaded, span  # before the next checkpoint comes into memory

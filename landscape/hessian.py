@@ -87,7 +87,7 @@ class Curvature:
         self.product = objective.matrix(settings.matrix, theta, memory=memory)
         self.loss = estimate(self.product.losses, objective.penalty(theta))
         gradient = objective.gradient(theta)
-        self.gradient_norm = float(lanczos.norm(gradient))
+        self.gradient_norm = float(lanczos.norm(gradient, objective.space))
         if not np.isfinite(self.gradient_norm):
             raise _not_finite(objective, theta)
         self.search = lanczos.Search(
@@ -101,6 +101,7 @@ class Curvature:
             max_products=settings.max_products,
             multiplicity=settings.multiplicity,
             place=place,
+            vectors=objective.space,
         )
         self.pairs: lanczos.Eigenpairs | None = None
         self.probes: Probes | None = None
@@ -180,6 +181,7 @@ class Curvature:
             max_products=self.settings.max_products,
             multiplicity=False,
             place=self.place,
+            vectors=self.objective.space,
         )
         for _ in search:
             yield "lambda_max of the preconditioned matrix"
@@ -296,7 +298,7 @@ def _not_finite(objective: Objective, theta: Tensor) -> UserError:
     for index in itertools.count():
         gradient, (_, weight) = objective.accumulate(theta, part, first=index, last=index + 1)
         pieces = objective.space.pieces(gradient)
-        broken = [name for name, piece in pieces.items() if not bool(piece.isfinite().all())]
+        broken = [name for name, piece in pieces.items() if not objective.space.finite(piece)]
         if broken:
             where = f" (first in batch {index}, tensor {broken[0]!r})"
             break

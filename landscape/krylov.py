@@ -16,6 +16,7 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from landscape.basis import CHUNK, allocate, blocks
+from landscape.vectors import WHOLE, Vectors
 
 Matvec = Callable[[Tensor], Tensor]
 Array = NDArray[np.float64]
@@ -37,6 +38,7 @@ class Krylov:
         matvec: v (P,) -> A v (P,); its result is not written to.
         rows: (m + 1, P) the basis; row n is the vector that is multiplied next.
         device: of the vectors that are multiplied; the rows may lie elsewhere.
+        size: P.
         H: (m, m) the projected matrix; its leading (n, n) block counts.
         n: dimension of the basis.
         products: spent so far.
@@ -53,8 +55,10 @@ class Krylov:
         generator: torch.Generator,
         *,
         place: str = "auto",
+        vectors: Vectors = WHOLE,
     ) -> None:
         """Allocate room for `m` rows like the vector `like` (P,), at one of `basis.PLACES`."""
+        self.vectors, self.size = vectors, vectors.size_of(like)
         self.matvec, self.generator, self.device = matvec, generator, like.device
         self.rows = allocate(place, m + 1, like)
         self.eps = torch.finfo(like.dtype).eps
@@ -81,10 +85,14 @@ class Krylov:
         """Go on from `start` (P,), or from a Gaussian vector, orthogonal to the rows."""
         self.cut(self.n)
         row = self._room(self.n)
-        row.copy_(gaussian(row, self.generator) if start is None else start.detach())
-        row.div_(norm(row).to(row.dtype))
-        orthogonalise(row, self.rows[: self.n])
-        self._keep(self.n, row.div_(norm(row).to(row.dtype)))
+        row.copy_(gaussian(row, self.generator, self.vectors) if start is None else start.detach())
+        row.div_(self.norm(row).to(row.dtype))
+        orthogonalise(row, self.rows[: self.n], self.vectors)
+        self._keep(self.n, row.div_(self.norm(row).to(row.dtype)))
+
+    def norm(self, v: Tensor) -> Tensor:
+        """Euclidean norm of `v` (P,), in float64 on the device."""
+        return norm(v, self.vectors)
 
     def _room(self, i: int) -> Tensor:
         """A vector (P,) on the device: row i itself where it is there."""
@@ -110,7 +118,7 @@ class Krylov:
         self.invariant = beta <= BREAKDOWN * self.eps * self.scale
         self.outside[n] = beta if self.invariant else 0.0
         if self.invariant:
-            if self.n < self.rows.shape[1]:
+            if self.n < self.size:
                 self.begin()
         else:
             self.coupling[n] = beta
@@ -126,8 +134,8 @@ class Krylov:
                 f"{tuple(product.shape)}"
             )
         out.copy_(product.detach())
-        along = orthogonalise(out, self.rows[: self.n + 1])
-        numbers = host(torch.cat([along, norm(out)[None]]))
+        along = orthogonalise(out, self.rows[: self.n + 1], self.vectors)
+        numbers = host(torch.cat([along, self.norm(out)[None]]))
         if not np.isfinite(numbers).all():
             raise FloatingPointError(
                 f"product {self.products} of the matrix with a unit vector is not finite"
@@ -162,23 +170,27 @@ class Krylov:
         return values, S, np.maximum(residuals, self.rounding)
 
 
-def gaussian(like: Tensor, generator: torch.Generator) -> Tensor:
+def gaussian(like: Tensor, generator: torch.Generator, vectors: Vectors = WHOLE) -> Tensor:
     """A standard normal vector like `like` (P,); the same bits for every device and precision."""
-    shape, device = like.shape, generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(like)
+
+    def draw(count: int) -> Tensor:
+        device = generator.device
+        return torch.randn(count, generator=generator, device=device, dtype=torch.float32)
+
+    return vectors.drawn(like, draw)
 
 
-def norm(v: Tensor) -> Tensor:
+def norm(v: Tensor, vectors: Vectors = WHOLE) -> Tensor:
     """Euclidean norm of `v` (P,), accumulated in float64; stays on the device.
 
     By pieces, as a CPU makes a copy in float64 of what it sums.
     """
     pieces = [torch.linalg.vector_norm(piece, dtype=_wide(v)) for piece in torch.split(v, PIECE)]
     length: Tensor = torch.linalg.vector_norm(torch.stack(pieces))
-    return length
+    return vectors.total(length.square()).sqrt() if vectors.split else length
 
 
-def orthogonalise(v: Tensor, rows: Tensor) -> Tensor:
+def orthogonalise(v: Tensor, rows: Tensor, vectors: Vectors = WHOLE) -> Tensor:
     """Take the components along orthonormal `rows` (n, P) out of `v` (P,), in place.
 
     Two passes of classical Gram-Schmidt: the second also mends the rounding of the first in
@@ -186,21 +198,21 @@ def orthogonalise(v: Tensor, rows: Tensor) -> Tensor:
     """
     total = torch.zeros(len(rows), dtype=_wide(v), device=v.device)
     for _ in range(2 if len(rows) else 0):
-        along = dots(rows, v)
+        along = dots(rows, v, vectors)
         for columns, block in blocks(rows, v.device):
             v[columns].addmv_(block.T, along.to(v.dtype), alpha=-1)
         total += along
     return total
 
 
-def dots(rows: Tensor, v: Tensor) -> Tensor:
+def dots(rows: Tensor, v: Tensor, vectors: Vectors = WHOLE) -> Tensor:
     """Inner products (n,) of `rows` (n, P) with `v` (P,), in float64 on the device.
 
     Summed in the precision of the vectors within chunks and in float64 over them, which costs
     no more than a plain product: a float32 sum over a million entries errs by 1e-5.
     """
     parts = [_chunks(block, v[columns]) for columns, block in blocks(rows, v.device)]
-    return torch.cat(parts).sum(0)
+    return vectors.total(torch.cat(parts).sum(0))
 
 
 def _chunks(rows: Tensor, v: Tensor) -> Tensor:

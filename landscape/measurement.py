@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape import geometry, groups, keskar, measured, quadratic, sharpness
+from landscape import geometry, groups, keskar, lanczos, measured, quadratic, sharpness
 from landscape.around import Around, Rounding
 from landscape.estimate import estimate
 from landscape.geometry import Ball
@@ -80,7 +80,8 @@ class Measurement:
                 record = {"unit": unit, "norm": key[1], "block": key[2], "base": base}
                 record.update(self._piece(around, rounding, key[1], key[2]))
                 if "gradient" in vars(around):
-                    record["gradient_zero"] = not bool(around.gradient.any())
+                    length = lanczos.norm(around.gradient, self.objective.space)
+                    record["gradient_zero"] = float(length) == 0
                 self.keep(record)
                 yield record
 
