@@ -244,13 +244,15 @@ def _checked(part: Space) -> Space:
 class Weights(dict[str, Any]):
     """The weights of one module: each is gathered when it is looked at.
 
-    It holds the rows that are here.
+    It holds the rows that are here. Who asks for all of them, as `net.parameters()` does, tells
+    tied weights by their identity, which gathered ones lack: they are given at the first place.
     """
 
     def __init__(self, held: Mapping[str, Any], look: Callable[["Weights", str], Any]) -> None:
         """Hold what a module holds."""
         super().__init__(held)
         self._look = look
+        self.tied: set[str] = set()  # keys of those that another module holds before
 
     def __getitem__(self, key: str) -> Any:
         """The whole weight."""
@@ -262,11 +264,11 @@ class Weights(dict[str, Any]):
 
     def items(self) -> Any:
         """All of them, each gathered in its turn."""
-        return ((key, self[key]) for key in self)
+        return ((key, self[key]) for key in self if key not in self.tied)
 
     def values(self) -> Any:
         """All of them, each gathered in its turn."""
-        return (self[key] for key in self)
+        return (self[key] for key in self if key not in self.tied)
 
 
 class ShardedEvaluation(Evaluation):
@@ -290,8 +292,10 @@ class ShardedEvaluation(Evaluation):
         for name, places in self._places.items():
             self._places[name] = [(replaced.get(id(held), held), key) for held, key in places]
         for name in named:
-            for held, key in self._places[name]:
+            for number, (held, key) in enumerate(self._places[name]):
                 self._names[id(held), key] = name
+                if number and isinstance(held, Weights):
+                    held.tied.add(key)
         self._owner: int | None = None
         self._recent: dict[str, Tensor] = {}  # whole weights of the module looked at last
         self._known: dict[int, tuple[StorageWeakRef, str]] = {}
