@@ -2,11 +2,11 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import typer
@@ -23,6 +23,7 @@ from landscape import (
     space,
 )
 from landscape.batches import Batches, Selection
+from landscape.checkpoint_formats import INDEX
 from landscape.errors import UserError
 from landscape.objective import Objective
 from landscape.task import Task, find, parse_settings, project_table
@@ -33,6 +34,9 @@ from .options import SetUp
 from .process import keep_freed_memory
 from .provenance import file_digest, versions
 from .values import one_of
+
+if TYPE_CHECKING:
+    from landscape.checkpoint_distributed import Folder
 
 Report = Callable[[str, str], None]
 HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
@@ -88,6 +92,7 @@ class Loaded:
         notes: what was done to fit the file to the network.
         low_precision: names of the dtypes below float32 that weights are stored in.
         training: what the file says of the training.
+        folder: of a distributed checkpoint, whose weights are not in the network yet.
     """
 
     net: nn.Module
@@ -96,6 +101,7 @@ class Loaded:
     notes: tuple[str, ...]
     low_precision: tuple[str, ...]
     training: Training
+    folder: "Folder | None" = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,8 @@ def load(
     selection = _selection(setup)
     task = _task(setup, path)
     report("task", task.name)
-    loaded = load_network(setup, task, path)
+    distributed = fsdp and not task.loads_itself and (path / INDEX).is_file()
+    loaded = (_from_folder if distributed else load_network)(setup, task, path)
     report("checkpoint", f"{path}, SHA-256 {loaded.config['checkpoint'][:12]}")
     for note in loaded.notes:
         report("", note)
@@ -160,7 +167,7 @@ def load(
     batches = Batches(
         task.data, batch_size=batch_size, selection=selection, dtype=dtype, device=device
     )
-    objective = _objective(setup, task, loaded.net, batches, bn=bn, fsdp=fsdp)
+    objective = _objective(setup, task, loaded, batches, bn=bn, fsdp=fsdp)
     report("parameters", f"{objective.space.size:,} in {len(objective.space.names)} tensors")
     _first_pass(objective, batches, setup.batch_size)
     report("batches", f"{batches.count}, {'ready-made' if batches.ready else 'cut here'}")
@@ -316,16 +323,35 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
     return Loaded(net, kept, config, told, low, file.training)
 
 
+def _from_folder(setup: SetUp, task: Task, path: Path) -> Loaded:
+    """The task's network, and where its weights are in a distributed checkpoint."""
+    from landscape import checkpoint_distributed  # which takes long to import
+
+    net = _module(task.model())
+    folder = checkpoint_distributed.read(
+        path,
+        net,
+        weights_key=setup.weights_key,
+        trust_pickle=setup.trust_pickle,
+        allow_missing=setup.allow_missing,
+        allow_unexpected=setup.allow_unexpected,
+    )
+    config = {"checkpoint": folder.sha256, "tensors": folder.sha256}
+    low = _low(folder.dtypes)
+    told = (*folder.notes, *_raised(low))
+    return Loaded(net, {}, config, told, low, Training(), folder)
+
+
 def _objective(
     setup: SetUp,
     task: Task,
-    net: nn.Module,
+    loaded: Loaded,
     batches: Batches,
     *,
     bn: str,
     fsdp: bool,
 ) -> Objective:
-    dtype, device = batches.dtype, batches.device
+    net, dtype, device = loaded.net, batches.dtype, batches.device
     where = space.trainable(
         net,
         dtype=dtype,
@@ -341,6 +367,8 @@ def _objective(
     if fsdp:
         where, evaluation = sharded.space(where), sharded.ShardedEvaluation(task, net)
         evaluation.release()
+        if loaded.folder is not None:
+            loaded.folder.into(evaluation)
     objective = Objective(
         task, net, where, batches, l2=setup.l2, statistics=statistics, evaluation=evaluation
     )
@@ -431,7 +459,11 @@ def _module(net: object) -> nn.Module:
 
 
 def _low_precision(tensors: dict[str, Tensor]) -> tuple[str, ...]:
-    low = {t.dtype for t in tensors.values() if t.is_floating_point() and t.element_size() < 4}
+    return _low(tensor.dtype for tensor in tensors.values())
+
+
+def _low(dtypes: Iterable[torch.dtype]) -> tuple[str, ...]:
+    low = {dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize < 4}
     return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in low))
 
 

@@ -86,7 +86,8 @@ def read(
                 raise formats.refusal(file, f"holds '{twice[0]}' again", formats.AGAIN)
             tensors |= found
             notes += said
-        sha256 = _sha256(files, folder=weight_map is not None or path.is_dir())
+        folder = weight_map is not None or path.is_dir()
+        sha256 = digest_of_files(files) if folder else _sha256_of_file(files[0])
         _refuse_changed(path, stamps)
     except OSError as error:
         cause = f"cannot be read ({error.strerror or error})"
@@ -218,6 +219,13 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
+def digest_of_files(files: list[Path]) -> str:
+    """SHA-256 of the lines that `sha256sum` prints of files in one folder, sorted by name."""
+    sums = {file.name: _sha256_of_file(file) for file in files}
+    lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def _stamp(file: Path) -> tuple[Path, int, int]:
     status = file.stat()
     return file, status.st_size, status.st_mtime_ns
@@ -226,14 +234,6 @@ def _stamp(file: Path) -> tuple[Path, int, int]:
 def _refuse_changed(path: Path, stamps: tuple[tuple[Path, int, int], ...]) -> None:
     if any(_stamp(stamp[0]) != stamp for stamp in stamps):
         raise formats.refusal(path, "changed while it was read", "read a copy of it")
-
-
-def _sha256(files: list[Path], *, folder: bool) -> str:
-    sums = {file.name: _sha256_of_file(file) for file in files}
-    if not folder:
-        return sums[files[0].name]
-    lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _sha256_of_file(file: Path) -> str:

@@ -41,6 +41,7 @@ GATHER = (
     "run `python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR out.pt` "
     "and pass out.pt"
 )
+INDEX = ".metadata"  # of a distributed checkpoint
 ZERO_TO_FP32 = "run `python zero_to_fp32.py . out` in its folder and pass the out it writes"
 MAGIC = (
     (b"GGUF", "is a GGUF file", "pass the safetensors or torch.save file that it was made from"),
@@ -146,8 +147,9 @@ def _in_folder(folder: Path) -> Path:
             return folder / name
     inside = sorted(folder.iterdir())
     names = {file.name for file in inside}
-    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
-        raise refusal(folder, "is a distributed checkpoint", GATHER.replace("DIR", str(folder)))
+    if INDEX in names or any(name.endswith(".distcp") for name in names):
+        out = f"{GATHER}, or read it as it is with --fsdp --trust-pickle over several processes"
+        raise refusal(folder, "is a distributed checkpoint", out.replace("DIR", str(folder)))
     if any(next(folder.glob(at + "*mp_rank_*_states.pt"), None) for at in ("", "*/")):
         raise refusal(folder, "is a DeepSpeed checkpoint", ZERO_TO_FP32)
     if "saved_model.pb" in names:

@@ -301,6 +301,10 @@ class ShardedEvaluation(Evaluation):
         self._known: dict[int, tuple[StorageWeakRef, str]] = {}
         self._watch: Callable[[Tensor], Tensor] | None = None
 
+    def shape(self, name: str) -> torch.Size:
+        """Of a whole parameter."""
+        return self._slices[name].shape
+
     def release(self) -> None:
         """Let the network go of its own weights; it cannot be used outside of `within` again."""
         for module, held in self._plain.items():

@@ -5,12 +5,17 @@ a process group it measures the same of the whole network.
 """
 
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from oracles import Operations, as_task, snapshot
 from torch import nn
+from torch.distributed.checkpoint import save
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from landscape import directions, lanczos, ranks, rematerialisation, sharded, space
 from landscape.objective import MATRICES, Objective
@@ -181,9 +186,19 @@ def memory(*, split):
     return taken
 
 
+def save_distributed(path):
+    """The network of `keyboard`, as training with the FSDP of torch leaves it."""
+    from keyboard import network  # which pytest wants to import itself
+
+    net = network()
+    fully_shard(net, mesh=init_device_mesh("cpu", (ranks.count(),)))
+    save({"model": get_model_state_dict(net), "step": 3}, checkpoint_id=path)
+
+
 def main(path):
     """Measure in this process of several, and keep what the first has found."""
     ranks.start(CPU)
+    save_distributed(path.with_name("dcp"))
     found = {str(dtype): measured(dtype) for dtype in (torch.float64, torch.float32)}
     found["eigenvalues"] = eigenvalues(torch.float64)
     found["memory"] = memory(split=True)
@@ -194,4 +209,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]))

@@ -127,6 +127,7 @@ ARROWS = {
     "checkpoint_write": "",
     "checkpoint_formats": "",
     "checkpoint_weights": "checkpoint_formats",
+    "checkpoint_distributed": "checkpoint checkpoint_formats checkpoint_weights ranks sharded",
     "checkpoint": "checkpoint_formats checkpoint_weights training",
     "codec": "results",
     "store": "codec journal results",
