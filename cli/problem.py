@@ -496,7 +496,8 @@ def other_point(problem: Problem, setup: SetUp, path: Path) -> OtherPoint:
     task, where = problem.objective.task, problem.objective.space
     with pointing_to_check(path):
         loaded = load_network(setup, task, path)
-    tensors = {**dict(loaded.net.named_parameters()), **dict(loaded.net.named_buffers())}
+    whole = {**dict(loaded.net.named_parameters()), **dict(loaded.net.named_buffers())}
+    tensors = {n: problem.objective.evaluation.here(n, t) for n, t in whole.items()}
     here = problem.objective.constants()
     buffers = dict(loaded.net.named_buffers())
     for name, tensor in here.items():

@@ -69,6 +69,10 @@ class Evaluation:
         """The network's own tensors, as they are here, by name."""
         return {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
 
+    def here(self, name: str, tensor: Tensor) -> Tensor:  # noqa: ARG002
+        """What this process holds of a tensor of the network's shape, under a name of `own`."""
+        return tensor
+
     def share(self, batches: Iterable[T]) -> Iterator[tuple[T, bool]]:
         """Those that this rank evaluates, and whether each counts."""
         return ((batch, True) for batch in ranks.share(batches))

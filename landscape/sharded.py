@@ -317,6 +317,10 @@ class ShardedEvaluation(Evaluation):
         """The rows here of the parameters, and the buffers."""
         return {**self.parts, **dict(self.net.named_buffers())}
 
+    def here(self, name: str, tensor: Tensor) -> Tensor:
+        """The rows here of a parameter, and buffers whole."""
+        return self._slices[name].cut(tensor) if name in self._slices else tensor
+
     def share(self, batches: Iterable[T]) -> Iterator[tuple[T, bool]]:
         """As many on every rank."""
         return ranks.rounds(batches)
