@@ -53,18 +53,28 @@ class Needs:
 
 
 def surface(
-    counts: Sequence[int], *, exact: bool, most: int | None = None, eigen: bool = False
+    counts: Sequence[int],
+    *,
+    exact: bool,
+    most: int | None = None,
+    eigen: bool = False,
+    curvature: int = 0,
 ) -> Needs:
-    """Of a plane, or of a line: the levels of the nested grid that usually suffice."""
+    """Of a plane, or of a line: the levels of the nested grid that usually suffice.
+
+    With eigenvectors as directions, and curvature at so many points.
+    """
     cells = math.prod(counts) + any(count % 2 == 0 for count in counts)  # and the checkpoint
     limit = min(cells, most or cells)
     least, usual = ((81, 289) if len(counts) == 2 else (9, 251)) if not exact else (cells, cells)
     first = least if least <= limit else min(5 ** len(counts), limit)  # the coarsest level
     found = Range(limit, limit) if exact else Range(first, min(usual, limit))
     vectors = {"directions": len(counts), "point": 1}
-    if not eigen:
+    searches = int(eigen) + curvature
+    if not searches:
         return Needs(vectors, found)
-    return Needs({**vectors, "Krylov basis": 42}, found, Range(1, 1), Range(*SEARCH))
+    basis = {**vectors, "Krylov basis": 42}
+    return Needs(basis, found, Range(int(eigen), int(eigen)), Range(*SEARCH).times(searches))
 
 
 def hessian(settings: "Settings", blocks: int) -> Needs:

@@ -90,6 +90,7 @@ def _computed(problem: Problem, rank: int) -> tuple[float, Tensor]:
         which,
         generator=torch.Generator().manual_seed(problem.config["seed"]),
         max_products=100 + 20 * count,
+        vectors=problem.objective.space,
     )
     for _ in search:
         pass

@@ -100,7 +100,7 @@ def build(
             include_1d=options.include_1d,
         )
         if vectors and (options.orthogonal or others or ranks):
-            vector = directions.orthogonal(vector, vectors[0])
+            vector = directions.orthogonal(vector, vectors[0], problem.objective.space)
         vectors.append(vector)
         scaled = "unscaled" if rule == "none" else f"{rule}-normalised"
         of_other = f" at {scaled_to.name}" if scaled_to else ""
@@ -111,7 +111,9 @@ def build(
         directions=tuple(vectors),
         labels=tuple(labels),
         config={
-            "directions": [] if ranks else [directions.digest(vector) for vector in vectors],
+            "directions": []
+            if ranks
+            else [directions.digest(vector, problem.objective.space) for vector in vectors],
             "direction_eigen": ranks,
             "direction_to": [other.digest for other in others],
             "mark": [mark.digest for mark in marks],

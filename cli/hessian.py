@@ -10,8 +10,8 @@ from typer import Option
 
 from landscape.errors import UserError
 
-from .options import CheckpointArgument, Curvature, Output, Rates, SetUp
-from .values import byte_count, one_of
+from .options import CheckpointArgument, Curvature, Fsdp, Output, Rates, SetUp
+from .values import byte_count, one_of, refuse_beside_fsdp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +73,7 @@ def hessian(
     strict: Annotated[
         bool, Option("--strict", metavar="", help="End with 1 if an eigenvalue did not converge.")
     ] = False,
+    fsdp: Fsdp = False,
 ) -> None:
     """Find the Hessian's eigenvalues at both ends, its trace, and more on request.
 
@@ -93,6 +94,9 @@ def hessian(
         one_of(per, blocks.PER, "--per")
     if (density or diagonal or log) and not curvature.probes:
         raise typer.BadParameter("the density and the diagonal need some", param_hint="--probes")
+    if fsdp:
+        whole = {"--check": check, "--per": per, "--vectors": vectors, "--diagonal": diagonal}
+        refuse_beside_fsdp(whole)
     settings = Settings(
         **_common(curvature),
         matrix=one_of(matrix, tuple(MATRICES), "--matrix"),
@@ -106,7 +110,7 @@ def hessian(
     session = Session(out, "hessian", paths)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = part.restrict(problem.load(setup, path), curvature)
+            loaded = part.restrict(problem.load(setup, path, fsdp=fsdp), curvature)
         if out.dry_run:
             many = len(blocks.names(loaded.objective.space, per)) if per else 0
             room = byte_count(curvature.memory, "--memory")
@@ -126,8 +130,10 @@ def hessian(
 
 def _common(options: Curvature) -> dict[str, Any]:
     """The settings that the shared options hold."""
+    from landscape.basis import PLACES
     from landscape.lanczos import WHICH, least_basis
 
+    one_of(options.basis_device, PLACES, "--basis-device")
     one_of(options.which, WHICH, "--which")
     least = least_basis(options.count, options.which)
     if options.basis is not None and options.basis < least:
@@ -212,6 +218,7 @@ def _analysis(
             settings,
             generator=torch.Generator().manual_seed(problem.config["seed"]),
             memory=byte_count(options.memory, "--memory"),
+            place=options.basis_device,
             adam=pace.adam,
         )
         runs.append(run)

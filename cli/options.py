@@ -40,6 +40,14 @@ CheckpointArgument = Annotated[
         show_default=False,
     ),
 ]
+Fsdp = Annotated[
+    bool,
+    _network(
+        "--fsdp",
+        metavar="",
+        help="Split the weights, and all vectors of their size, over the processes (--processes).",
+    ),
+]
 WeightsKey = Annotated[
     str | None,
     _file(
@@ -153,6 +161,15 @@ class SetUp:
             help="Add X/2 |theta|^2 to the loss (weight decay).",
         ),
     ] = 0.0
+    checkpoint_activations: Annotated[
+        bool,
+        _network(
+            "--checkpoint-activations",
+            metavar="",
+            help="Compute the activations of repeated blocks again where a derivative needs them, "
+            "instead of keeping them.",
+        ),
+    ] = False
     processes: Annotated[
         int,
         _network(
@@ -324,6 +341,14 @@ Memory = Annotated[
         "graph of a single batch.",
     ),
 ]
+BasisDevice = Annotated[
+    str,
+    _curvature(
+        metavar="auto|cpu|disk",
+        help="Where the Krylov basis lies: auto is the device, or the host where it has no room; "
+        "disk is a file in the folder that TMPDIR names.",
+    ),
+]
 Force = Annotated[
     bool,
     _curvature(
@@ -358,6 +383,7 @@ class Curvature:
         int | None, _curvature(min=1, metavar="N", help="Krylov vectors kept in memory at most.")
     ] = None
     memory: Memory = None
+    basis_device: BasisDevice = "auto"
     force: Force = False
 
 

@@ -2,18 +2,29 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import typer
 from torch import Tensor, nn
 
-from landscape import batchnorm, checkpoint, language, probe, process_group, ranks, space
+from landscape import (
+    batchnorm,
+    checkpoint,
+    language,
+    probe,
+    process_group,
+    ranks,
+    rematerialisation,
+    sharded,
+    space,
+)
 from landscape.batches import Batches, Selection
+from landscape.checkpoint_formats import INDEX
 from landscape.errors import UserError
 from landscape.objective import Objective
 from landscape.task import Task, find, parse_settings, project_table
@@ -24,6 +35,9 @@ from .options import SetUp
 from .process import keep_freed_memory
 from .provenance import file_digest, versions
 from .values import one_of
+
+if TYPE_CHECKING:
+    from landscape.checkpoint_distributed import Folder
 
 Report = Callable[[str, str], None]
 HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
@@ -79,6 +93,7 @@ class Loaded:
         notes: what was done to fit the file to the network.
         low_precision: names of the dtypes below float32 that weights are stored in.
         training: what the file says of the training.
+        folder: of a distributed checkpoint, whose weights are not in the network yet.
     """
 
     net: nn.Module
@@ -87,6 +102,7 @@ class Loaded:
     notes: tuple[str, ...]
     low_precision: tuple[str, ...]
     training: Training
+    folder: "Folder | None" = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,7 @@ def load(
     path: Path,
     *,
     bn: str = "keep",
+    fsdp: bool = False,
     report: Report = lambda *_: None,
     apart: bool = False,
 ) -> Problem:
@@ -130,6 +147,7 @@ def load(
         setup: the shared options.
         path: the checkpoint.
         bn: what becomes of BatchNorm statistics away from the checkpoint.
+        fsdp: whether weights and vectors are split over the processes.
         report: is told each part of the set-up as soon as it stands.
         apart: ranks may work apart, on points or groups of their own: there may be more of them
             than batches.
@@ -144,7 +162,8 @@ def load(
     selection = _selection(setup)
     task = _task(setup, path)
     report("task", task.name)
-    loaded = load_network(setup, task, path)
+    distributed = fsdp and not task.loads_itself and (path / INDEX).is_file()
+    loaded = (_from_folder if distributed else load_network)(setup, task, path)
     report("checkpoint", f"{path}, SHA-256 {loaded.config['checkpoint'][:12]}")
     for note in loaded.notes:
         report("", note)
@@ -152,7 +171,7 @@ def load(
     batches = Batches(
         task.data, batch_size=batch_size, selection=selection, dtype=dtype, device=device
     )
-    objective = _objective(setup, task, loaded.net, batches, dtype, device, bn)
+    objective = _objective(setup, task, loaded, batches, bn=bn, fsdp=fsdp)
     report("parameters", f"{objective.space.size:,} in {len(objective.space.names)} tensors")
     _first_pass(objective, batches, setup.batch_size)
     report("batches", f"{batches.count}, {'ready-made' if batches.ready else 'cut here'}")
@@ -182,14 +201,14 @@ def load(
         config=config,
         circumstances={
             **{"device": str(device), "threads": torch.get_num_threads()},
-            **{"ranks": ranks.count(), **versions()},
+            **{"ranks": ranks.count(), "fsdp": fsdp, **versions()},
         },
         notes=(*loaded.notes, *findings.notes),
         name=path.name,
         split=task.split,
         low_precision=loaded.low_precision,
         training=loaded.training,
-        tensors=loaded.tensors,
+        tensors={} if fsdp else loaded.tensors,  # they would hold the whole network
     )
 
 
@@ -211,6 +230,8 @@ def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
     objective = Objective(task, loaded.net, where, old.batches, l2=old.l2)
     objective.evaluation.micro_batch = old.evaluation.micro_batch
     objective.evaluation.share_forward = old.evaluation.share_forward
+    if old.evaluation.blocks:
+        objective.evaluation.blocks = rematerialisation.blocks(loaded.net)
     return replace(
         problem,
         objective=objective,
@@ -290,7 +311,8 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
         config = {"checkpoint": file_digest(path), "tensors": digest}
         return Loaded(net, tensors, config, _raised(low), low, Training())
     # Looked at first: a wrong path is a commoner mistake than a slow model.
-    file = checkpoint.read(path, weights_key=setup.weights_key, trust_pickle=setup.trust_pickle)
+    key, trust = setup.weights_key, setup.trust_pickle
+    file = checkpoint.read(path, weights_key=key, trust_pickle=trust, mapped=True)
     net = _module(task.model())
     matched, notes = checkpoint.match(
         file.tensors,
@@ -303,18 +325,40 @@ def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
     config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
     low = _low_precision({**dict(net.named_parameters()), **matched})
     told = (*file.notes, *notes, *_raised(low))
-    return Loaded(net, matched, config, told, low, file.training)
+    kept = checkpoint.settled(net, matched)
+    checkpoint.unchanged(file)
+    return Loaded(net, kept, config, told, low, file.training)
+
+
+def _from_folder(setup: SetUp, task: Task, path: Path) -> Loaded:
+    """The task's network, and where its weights are in a distributed checkpoint."""
+    from landscape import checkpoint_distributed  # which takes long to import
+
+    net = _module(task.model())
+    folder = checkpoint_distributed.read(
+        path,
+        net,
+        weights_key=setup.weights_key,
+        trust_pickle=setup.trust_pickle,
+        allow_missing=setup.allow_missing,
+        allow_unexpected=setup.allow_unexpected,
+    )
+    config = {"checkpoint": folder.sha256, "tensors": folder.sha256}
+    low = _low(folder.dtypes)
+    told = (*folder.notes, *_raised(low))
+    return Loaded(net, {}, config, told, low, Training(), folder)
 
 
 def _objective(
     setup: SetUp,
     task: Task,
-    net: nn.Module,
+    loaded: Loaded,
     batches: Batches,
-    dtype: torch.dtype,
-    device: torch.device,
+    *,
     bn: str,
+    fsdp: bool,
 ) -> Objective:
+    net, dtype, device = loaded.net, batches.dtype, batches.device
     where = space.trainable(
         net,
         dtype=dtype,
@@ -326,7 +370,18 @@ def _objective(
     if bn == "recompute" and batchnorm.modules(net):
         data = (lambda: task.data(split="train")) if task.split else task.data
         statistics = Batches(data, batch_size=batches.batch_size, dtype=dtype, device=device)
-    return Objective(task, net, where, batches, l2=setup.l2, statistics=statistics)
+    evaluation = None
+    if fsdp:
+        where, evaluation = sharded.space(where), sharded.ShardedEvaluation(task, net)
+        evaluation.release()
+        if loaded.folder is not None:
+            loaded.folder.into(evaluation)
+    objective = Objective(
+        task, net, where, batches, l2=setup.l2, statistics=statistics, evaluation=evaluation
+    )
+    if setup.checkpoint_activations:
+        objective.evaluation.blocks = rematerialisation.blocks(net)
+    return objective
 
 
 def _first_pass(objective: Objective, batches: Batches, batch_size: int | None) -> None:
@@ -335,6 +390,11 @@ def _first_pass(objective: Objective, batches: Batches, batch_size: int | None) 
     for batch in batches:
         first = batch if first is None else first
     if batches.ready and batch_size is not None:
+        if objective.space.split:
+            raise UserError(
+                f"--batch-size {batch_size}: under --fsdp ready-made batches are taken as they "
+                "are; change them in the task's data()"
+            )
         if objective.independent(first) is not True:
             raise UserError(
                 f"--batch-size {batch_size}: the task's batches are ready-made and their examples "
@@ -409,7 +469,11 @@ def _module(net: object) -> nn.Module:
 
 
 def _low_precision(tensors: dict[str, Tensor]) -> tuple[str, ...]:
-    low = {t.dtype for t in tensors.values() if t.is_floating_point() and t.element_size() < 4}
+    return _low(tensor.dtype for tensor in tensors.values())
+
+
+def _low(dtypes: Iterable[torch.dtype]) -> tuple[str, ...]:
+    low = {dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize < 4}
     return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in low))
 
 
@@ -444,7 +508,8 @@ def other_point(problem: Problem, setup: SetUp, path: Path) -> OtherPoint:
     task, where = problem.objective.task, problem.objective.space
     with pointing_to_check(path):
         loaded = load_network(setup, task, path)
-    tensors = {**dict(loaded.net.named_parameters()), **dict(loaded.net.named_buffers())}
+    whole = {**dict(loaded.net.named_parameters()), **dict(loaded.net.named_buffers())}
+    tensors = {n: problem.objective.evaluation.here(n, t) for n, t in whole.items()}
     here = problem.objective.constants()
     buffers = dict(loaded.net.named_buffers())
     for name, tensor in here.items():

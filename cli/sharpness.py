@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .options import CheckpointArgument, Output, SetUp
+from .options import CheckpointArgument, Fsdp, Output, SetUp
 from .options_sharpness import Sharp
-from .values import names, numbers, one_of
+from .values import names, numbers, one_of, refuse_beside_fsdp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,7 @@ def sharpness(
     sharp: Sharp,
     out: Output,
     checkpoints: CheckpointArgument = None,
+    fsdp: Fsdp = False,
 ) -> None:
     """Measure how far the loss rises within radius rho of a checkpoint, with intervals.
 
@@ -34,6 +35,9 @@ def sharpness(
     Example: `landscape sharpness ckpt.pt --rho 0.05`
     """
     plan = _plan(sharp, setup.seed)
+    if fsdp:
+        whole = {"keskar": bool(plan.eps), "random": "random" in plan.measures}
+        refuse_beside_fsdp({f"--measure {name}": asked for name, asked in whole.items()})
 
     from . import costs, problem
     from .session import Session
@@ -42,7 +46,7 @@ def sharpness(
     session = Session(out, "sharpness", paths)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = _load(setup, path, plan)
+            loaded = _load(setup, path, plan, fsdp=fsdp)
         if out.dry_run:
             session.plan(loaded, costs.sharpness(plan, _share(loaded, plan)))
             continue
@@ -57,7 +61,7 @@ def sharpness(
             session.tell(line)
 
 
-def _load(setup: SetUp, path: "Path", plan: "Plan") -> "Problem":
+def _load(setup: SetUp, path: "Path", plan: "Plan", *, fsdp: bool) -> "Problem":
     """The problem; in float64 if --dtype auto finds that rounding would be visible."""
     from landscape.sharpness import rounding_visible
 
@@ -65,12 +69,12 @@ def _load(setup: SetUp, path: "Path", plan: "Plan") -> "Problem":
 
     apart = plan.m is not None
     if setup.dtype != "auto":
-        return problem.load(setup, path, apart=apart)
-    loaded = problem.load(replace(setup, dtype="float32"), path, apart=apart)
+        return problem.load(setup, path, fsdp=fsdp, apart=apart)
+    loaded = problem.load(replace(setup, dtype="float32"), path, fsdp=fsdp, apart=apart)
     share = rounding_visible(loaded.objective, loaded.theta, plan)
     if share is None:
         return loaded
-    wide = problem.load(replace(setup, dtype="float64"), path, apart=apart)
+    wide = problem.load(replace(setup, dtype="float64"), path, fsdp=fsdp, apart=apart)
     note = f"--dtype auto: float64, since float32 rounding would be {100 * share:.2g} % of a rise"
     return replace(wide, notes=(*wide.notes, note))
 

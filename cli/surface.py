@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Option
 
-from .options import CheckpointArgument, Directions, Output, SetUp
-from .values import grid_size, number_range, one_of
+from .options import CheckpointArgument, Directions, Fsdp, Output, SetUp
+from .values import grid_size, number_range, one_of, refuse_beside_fsdp
 
 if TYPE_CHECKING:
     from landscape.results import Array, Surface
@@ -33,6 +33,7 @@ def surface(
     ] = "51x51",
     alpha: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("1"))] = None,
     beta: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("2"))] = None,
+    fsdp: Fsdp = False,
 ) -> None:
     """Draw the loss over a plane through a checkpoint (Li et al. 2018).
 
@@ -43,7 +44,7 @@ def surface(
     Example: `landscape surface ckpt.pt --resolution 51x51 --alpha=-1,1 --beta=-1,1`
     """
     counts = grid_size(resolution, "--resolution")
-    _run(checkpoints or [], setup, directions, out, counts, (alpha, beta))
+    _run(checkpoints or [], setup, directions, out, counts, (alpha, beta), fsdp=fsdp)
 
 
 def line(
@@ -55,12 +56,13 @@ def line(
         int, Option(metavar="N", min=2, help="Grid points along the line.")
     ] = 251,
     alpha: Annotated[str | None, Option(metavar="A,B", help=_RANGE.format("1"))] = None,
+    fsdp: Fsdp = False,
 ) -> None:
     """Draw the loss along a line through a checkpoint, with its standard-error band.
 
     Example: `landscape line a.pt --direction-to b.pt`
     """
-    _run(checkpoints or [], setup, directions, out, (resolution,), (alpha,))
+    _run(checkpoints or [], setup, directions, out, (resolution,), (alpha,), fsdp=fsdp)
 
 
 def _run(
@@ -70,6 +72,8 @@ def _run(
     out: Output,
     counts: Sequence[int],
     ranges: Sequence[str | None],
+    *,
+    fsdp: bool,
 ) -> None:
     """Analyse every checkpoint with the same settings, and draw them on one scale."""
     # Between checkpoints, which stand at 0 and 1, a margin of a half shows what lies beyond.
@@ -85,6 +89,10 @@ def _run(
     if len(directions.direction_to) > len(counts):
         raise BadParameter(f"at most {len(counts)} for a {kind}", param_hint="--direction-to")
 
+    if fsdp:
+        whole = {"--mark": directions.mark, "--direction-eigen": directions.direction_eigen}
+        refuse_beside_fsdp(whole)
+
     from landscape.surface import axis
 
     from . import costs, frame, problem
@@ -93,15 +101,18 @@ def _run(
     axes = [axis(*limit, count) for limit, count in zip(limits, counts, strict=True)]
     paths = problem.checkpoints(given)
     session = Session(out, kind, paths)
+    policy = frame.batchnorm_policy(directions)
     for path in paths:
         with problem.pointing_to_check(path):
-            bn, apart = frame.batchnorm_policy(directions), directions.shard != "data"
-            loaded = problem.load(setup, path, bn=bn, apart=apart)
+            apart = directions.shard != "data" and not fsdp
+            loaded = problem.load(setup, path, bn=policy, fsdp=fsdp, apart=apart)
         if out.dry_run:
             eigen = directions.direction_eigen is not None
             most = directions.max_evaluations
             exact = directions.exact or not directions.tolerance
-            session.plan(loaded, costs.surface(counts, exact=exact, most=most, eigen=eigen))
+            points = directions.curvature_points if directions.curvature else 0
+            needs = costs.surface(counts, exact=exact, most=most, eigen=eigen, curvature=points)
+            session.plan(loaded, needs)
             continue
         span = frame.build(loaded, setup, directions, len(axes), source=path)
         session.analyse(path, loaded, analysis(loaded, span, axes, directions))

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from landscape.errors import UserError
 
 from .options import (
+    BasisDevice,
     Curvature,
     Force,
     MaxProducts,
@@ -24,7 +25,7 @@ from .options import (
     SetUp,
     Tolerance,
 )
-from .values import byte_count
+from .values import byte_count, one_of
 
 if TYPE_CHECKING:
     from landscape.batches import Batches
@@ -60,6 +61,7 @@ def track(
     only: Only = None,
     no_1d: No1d = False,
     memory: Memory = None,
+    basis_device: BasisDevice = "auto",
     force: Force = False,
 ) -> None:
     """Follow curvature, loss and metrics over the checkpoints of one training run.
@@ -71,12 +73,14 @@ def track(
     Example: `landscape track ckpt_100.pt ckpt_200.pt ckpt_300.pt --lr 0.1`
     """
     from landscape import batchnorm
+    from landscape.basis import PLACES
     from landscape.track import Tracker
 
     from . import costs, problem
     from .part import restrict
     from .session import Session
 
+    place = one_of(basis_device, PLACES, "--basis-device")
     paths = ordered(checkpoints)
     session = Session(named(out, paths, "track"), "track", paths[:1])
     with problem.pointing_to_check(paths[0]):
@@ -89,6 +93,7 @@ def track(
         max_products=max_products,
         probes=probes,
         memory=byte_count(memory, "--memory"),
+        place=place,
     )
     whole = restrict(first, part)
     if out.dry_run:

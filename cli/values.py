@@ -3,6 +3,8 @@
 A mistake is `typer.BadParameter`, which ends the command with exit code 2.
 """
 
+from collections.abc import Mapping
+
 import typer
 
 
@@ -45,6 +47,15 @@ def one_of(value: str, options: tuple[str, ...], option: str) -> str:
     if value not in options:
         raise typer.BadParameter(f"{value!r} is none of {', '.join(options)}", param_hint=option)
     return value
+
+
+def refuse_beside_fsdp(given: Mapping[str, object]) -> None:
+    """Refuse the first option that was given of those that need whole vectors in one process."""
+    for option, value in given.items():
+        if value:
+            raise typer.BadParameter(
+                "needs whole vectors in one process, which --fsdp does without", param_hint=option
+            )
 
 
 def byte_count(text: str | None, option: str) -> int | None:

@@ -52,7 +52,7 @@ class Around:
         """
         self.gradients += 1
         gradient = self.objective.gradient(self.theta)
-        if not bool(gradient.isfinite().all()):
+        if not self.objective.space.finite(gradient):
             raise UserError(
                 "the gradient is not finite at this point, though the loss is: look for a square "
                 "root, a norm or a logarithm of 0 in the network or the loss"
@@ -88,7 +88,8 @@ class Around:
         if not self.objective.l2:
             return 0.0
         e = (u if scale is None else u * scale).to(self.objective.space.dtype)
-        along, square = lanczos.dots(torch.stack([self.theta.to(e), e]), e).tolist()
+        pair = torch.stack([self.theta.to(e), e])
+        along, square = lanczos.dots(pair, e, self.objective.space).tolist()
         return float(self.objective.l2 * (along + square / 2))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from landscape.around import Around
 from landscape.geometry import Ball
+from landscape.vectors import Vectors
 
 ROUND = 20  # gradients of the first ascent, and of every schedule of step sizes
 CHECKPOINTS = (5, 9, 12, 15, 17, 19)  # Croce and Hein (2020), section 3.1, for 20 steps
@@ -36,12 +37,12 @@ def step(around: Around, ball: Ball, rho: float, generator: torch.Generator) -> 
     eq. 5). Where the gradient is 0, that of a random point beside the centre.
     """
     u = ball.steepest(ball.stretch(around.gradient), rho)
-    if bool(u.any()):
+    if ball.length(u) > 0:
         return u
     beside = ball.sample(u, rho, generator)
     slope = ball.stretch(around.slope(beside, ball.scale)[1])
-    u = ball.steepest(slope, rho) if bool(slope.isfinite().all()) else beside
-    return u if bool(u.any()) else beside
+    u = ball.steepest(slope, rho) if math.isfinite(ball.length(slope)) else beside
+    return u if ball.length(u) > 0 else beside
 
 
 def worst(
@@ -144,7 +145,7 @@ def climb(around: Around, ball: Ball, rho: float, start: Tensor) -> Iterator[Poi
         best, uphill = point, slope
         target = ball.steepest(slope, rho)
         miss = target - u
-        u = target if before is None else _secant(target, miss, *before)
+        u = target if before is None else _secant(target, miss, *before, ball.vectors)
         u, before = ball.project(u, rho), (target, miss)
     del before
     for turn in itertools.count():
@@ -154,13 +155,16 @@ def climb(around: Around, ball: Ball, rho: float, start: Tensor) -> Iterator[Poi
         best, uphill = found
 
 
-def _secant(target: Tensor, miss: Tensor, last_target: Tensor, last_miss: Tensor) -> Tensor:
+def _secant(
+    target: Tensor, miss: Tensor, last_target: Tensor, last_miss: Tensor, vectors: Vectors
+) -> Tensor:
     """Where the fixed point of u -> target(u) would be if it were linear along the last step.
 
     Anderson mixing with a memory of one.
     """
     change = miss - last_miss
-    share = float(torch.dot(miss, change)) / max(float(torch.dot(change, change)), _TINY)
+    along, square = (float(vectors.total(torch.dot(x, change))) for x in (miss, change))
+    share = along / max(square, _TINY)
     return torch.lerp(target, last_target, min(max(share, REACH[0]), REACH[1]))
 
 
@@ -201,7 +205,7 @@ def _auto_pgd(
 def _look(around: Around, ball: Ball, u: Tensor) -> tuple[Point, Tensor | None]:
     """The rise at u (P,) and its slope (P,), None where either is not finite; one gradient."""
     rise, gradient = around.slope(u, ball.scale)
-    finite = math.isfinite(rise) and bool(gradient.isfinite().all())
+    finite = math.isfinite(rise) and ball.vectors.finite(gradient)
     return Point(u, rise), ball.stretch(gradient) if finite else None
 
 

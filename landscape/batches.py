@@ -57,6 +57,8 @@ class Batches:
         ready: the task made the batches, and may couple the examples of one.
         count: number of batches, after the first pass.
         digest: SHA-256 of the data, after the first pass.
+        dtype: floating tensors of lower precision are raised to it.
+        device: where the batches are given.
         kept: whether the batches stay on the device, after the first pass.
     """
 
@@ -83,9 +85,9 @@ class Batches:
         self._produce = produce
         self.batch_size = batch_size
         self._selection = selection or Selection()
-        self._dtype = dtype
-        self._device = torch.device(device)
-        self._memory = free_memory(self._device) // 4 if memory is None else memory
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self._memory = free_memory(self.device) // 4 if memory is None else memory
         self._source: Any = None
         self._kept: list[Any] | None = None
         self.ready = False
@@ -141,7 +143,7 @@ class Batches:
         self._kept = kept if used <= self._memory else None
 
     def _place(self, batch: Any) -> Any:
-        return tree.move(batch, self._device, self._dtype)
+        return tree.move(batch, self.device, self.dtype)
 
 
 def _opened(

@@ -67,7 +67,7 @@ def accumulating(net: nn.Module) -> Iterator[Callable[[int], None]]:
         nonlocal seen
         seen += count
         for module in norms:
-            module.training, module.momentum = True, count / seen
+            module.training, module.momentum = True, count / max(1, seen)
 
     try:
         yield weigh

@@ -88,6 +88,7 @@ def curvature(
         tolerance=tolerance,
         max_products=max_products,
         multiplicity=False,
+        vectors=part.space,
     )
     for step in search:
         yield step.products

@@ -30,7 +30,11 @@ WRAPPING = (  # anywhere in a name: no module is called so by its author
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of one checkpoint, as they stand in it."""
+    """The weights of one checkpoint, as they stand in it.
+
+    If it was read as `mapped`, its tensors are the file itself, mapped into memory. They are to be
+    copied soon (`load`), `unchanged` is to be asked then, and `settled` gives what may be kept.
+    """
 
     path: Path
     tensors: dict[str, Tensor]  # by their names in the file, on the CPU
@@ -38,10 +42,15 @@ class Checkpoint:
     notes: tuple[str, ...]  # what the reader of a result must be told
     sha256: str  # of the file; of several files: of the lines `sha256sum` prints, sorted by name
     training: Training = field(default_factory=Training)  # what stands beside the weights
+    stamps: tuple[tuple[Path, int, int], ...] = ()  # size and time of the files as they were read
 
 
 def read(
-    path: str | Path, *, weights_key: str | None = None, trust_pickle: bool = False
+    path: str | Path,
+    *,
+    weights_key: str | None = None,
+    trust_pickle: bool = False,
+    mapped: bool = False,
 ) -> Checkpoint:
     """The weights in a file of torch.save or safetensors, or in a Hugging Face folder.
 
@@ -52,6 +61,9 @@ def read(
         path: file, folder, or `*.index.json` of shards; recognised by content.
         weights_key: where in the file the weights stand, keys joined by dots; None to search.
         trust_pickle: read files that hold more than tensors, which can run any code.
+        mapped: map files into memory where their format allows it, instead of reading them: no
+            memory is taken, but the tensors change, or the process dies, when whatever wrote the
+            file writes it again.
 
     Raises:
         UserError: the path holds no weights that can be read safely; the text names the cause
@@ -60,13 +72,13 @@ def read(
     path = Path(path)
     try:
         files, weight_map = formats.locate(path)
-        before = [_stamp(file) for file in files]
+        stamps = tuple(_stamp(file) for file in files)
         key = ""
         notes: tuple[str, ...] = ()
         tensors: dict[str, Tensor] = {}
         beside = Training()  # not kept whole: an optimiser's state is larger than the weights
         for file in files:
-            saved = formats.contents(file, trust_pickle=trust_pickle)
+            saved = formats.contents(file, trust_pickle=trust_pickle, mapped=mapped)
             beside = training.read(saved) if len(files) == 1 else beside
             key, found, said = checkpoint_weights.find(file, saved, weights_key)
             twice = sorted(tensors.keys() & found.keys())
@@ -74,9 +86,9 @@ def read(
                 raise formats.refusal(file, f"holds '{twice[0]}' again", formats.AGAIN)
             tensors |= found
             notes += said
-        sha256 = _sha256(files, folder=weight_map is not None or path.is_dir())
-        if before != [_stamp(file) for file in files]:
-            raise formats.refusal(path, "changed while it was read", "read a copy of it")
+        folder = weight_map is not None or path.is_dir()
+        sha256 = digest_of_files(files) if folder else _sha256_of_file(files[0])
+        _refuse_changed(path, stamps)
     except OSError as error:
         cause = f"cannot be read ({error.strerror or error})"
         raise formats.refusal(path, cause, "check the file and its permissions") from error
@@ -88,7 +100,7 @@ def read(
             f"the first '{lost[0]}' in '{weight_map[lost[0]]}'",
             formats.AGAIN,
         )
-    return Checkpoint(path, tensors, key, notes, sha256, beside)
+    return Checkpoint(path, tensors, key, notes, sha256, beside, stamps)
 
 
 def match(
@@ -179,6 +191,20 @@ def load(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             own[name].copy_(tensor)
 
 
+def unchanged(file: Checkpoint) -> None:
+    """Refuse a file that was written since `read` began, once its tensors have been copied."""
+    _refuse_changed(file.path, file.stamps)
+
+
+def settled(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same values as `tensors`, which were loaded into `net`, without the file they are in.
+
+    The network's own where it has them in the same dtype, which takes no memory, else copies.
+    """
+    own = net.state_dict()
+    return {n: own[n] if own[n].dtype == t.dtype else t.clone() for n, t in tensors.items()}
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of names, dtypes, shapes and values: equal for equal weights in any order or layout.
 
@@ -193,17 +219,21 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def _sha256(files: list[Path], *, folder: bool) -> str:
+def digest_of_files(files: list[Path]) -> str:
+    """SHA-256 of the lines that `sha256sum` prints of files in one folder, sorted by name."""
     sums = {file.name: _sha256_of_file(file) for file in files}
-    if not folder:
-        return sums[files[0].name]
     lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _stamp(file: Path) -> tuple[Path, int, int]:
+    status = file.stat()
+    return file, status.st_size, status.st_mtime_ns
+
+
+def _refuse_changed(path: Path, stamps: tuple[tuple[Path, int, int], ...]) -> None:
+    if any(_stamp(stamp[0]) != stamp for stamp in stamps):
+        raise formats.refusal(path, "changed while it was read", "read a copy of it")
 
 
 def _sha256_of_file(file: Path) -> str:

@@ -41,6 +41,7 @@ GATHER = (
     "run `python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR out.pt` "
     "and pass out.pt"
 )
+INDEX = ".metadata"  # of a distributed checkpoint
 ZERO_TO_FP32 = "run `python zero_to_fp32.py . out` in its folder and pass the out it writes"
 MAGIC = (
     (b"GGUF", "is a GGUF file", "pass the safetensors or torch.save file that it was made from"),
@@ -83,17 +84,17 @@ def locate(path: Path) -> tuple[list[Path], dict[str, str] | None]:
     return [path], None
 
 
-def contents(path: Path, *, trust_pickle: bool) -> Any:
-    """What was saved in one file, with its tensors on the CPU and read into memory.
+def contents(path: Path, *, trust_pickle: bool, mapped: bool = False) -> Any:
+    """What was saved in one file, with its tensors on the CPU.
 
-    Memory maps are not used: the tensors would change, or the process die, when the training
-    that wrote the file writes it again. The checksums of a zip are verified, which `torch.load`
-    never does. The older torch.save form and safetensors have none: damage that leaves them
-    well formed cannot be seen.
+    The checksums of a zip are verified, a block at a time, which `torch.load` never does. The
+    older torch.save form and safetensors have none: damage that leaves them well formed cannot be
+    seen.
 
     Args:
         path: one file, as `locate` gives it.
         trust_pickle: a pickle that needs more than tensors and plain containers may run code.
+        mapped: map the file into memory; the older form is read all the same.
 
     Raises:
         UserError: the file is empty, damaged, of a format that is not read, or asks for trust.
@@ -102,12 +103,13 @@ def contents(path: Path, *, trust_pickle: bool) -> Any:
     if not head:
         raise refusal(path, "is empty", AGAIN)
     if _is_safetensors(head):
-        return _safetensors(path)
+        return _safetensors(path, mapped)
     if head.startswith(ZIP):
         _check_zip(path)
-        return _torch(path, trust_pickle)
+        # torch.load maps a path only, and one with this suffix it does not ask for its content.
+        return _torch(path, trust_pickle, mapped and path.suffix != ".safetensors")
     if _is_legacy(head):
-        return _torch(path, trust_pickle)
+        return _torch(path, trust_pickle, False)
     for magic, cause, remedy in MAGIC:
         if head.startswith(magic):
             raise refusal(path, cause, remedy)
@@ -145,8 +147,9 @@ def _in_folder(folder: Path) -> Path:
             return folder / name
     inside = sorted(folder.iterdir())
     names = {file.name for file in inside}
-    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
-        raise refusal(folder, "is a distributed checkpoint", GATHER.replace("DIR", str(folder)))
+    if INDEX in names or any(name.endswith(".distcp") for name in names):
+        out = f"{GATHER}, or read it as it is with --fsdp --trust-pickle over several processes"
+        raise refusal(folder, "is a distributed checkpoint", out.replace("DIR", str(folder)))
     if any(next(folder.glob(at + "*mp_rank_*_states.pt"), None) for at in ("", "*/")):
         raise refusal(folder, "is a DeepSpeed checkpoint", ZERO_TO_FP32)
     if "saved_model.pb" in names:
@@ -191,10 +194,11 @@ def _shards(index: Path) -> tuple[list[Path], dict[str, str]]:
     return [index.parent / name for name in names], weight_map
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _safetensors(path: Path, mapped: bool) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors if mapped else {name: t.clone() for name, t in tensors.items()}
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         cause = f"is a damaged or truncated safetensors file ({_reason(error)})"
         raise refusal(path, cause, AGAIN) from error
@@ -256,9 +260,9 @@ def _refuse_foreign_zip(path: Path, archive: zipfile.ZipFile) -> None:
         )
 
 
-def _torch(path: Path, trust_pickle: bool) -> Any:
+def _torch(path: Path, trust_pickle: bool, mapped: bool) -> Any:
     try:
-        return _load(path, weights_only=True)
+        return _load(path, weights_only=True, mapped=mapped)
     except OSError:
         raise
     except Exception as error:  # torch.load has no error of its own for damage
@@ -284,7 +288,7 @@ def _torch(path: Path, trust_pickle: bool) -> Any:
             "or re-save the weights alone with torch.save(model.state_dict(), 'new.pt')",
         ) from cause
     try:
-        return _load(path, weights_only=False)
+        return _load(path, weights_only=False, mapped=mapped)
     except Exception as error:
         raise refusal(
             path,
@@ -294,12 +298,13 @@ def _torch(path: Path, trust_pickle: bool) -> Any:
         ) from error
 
 
-def _load(path: Path, *, weights_only: bool) -> Any:
+def _load(path: Path, *, weights_only: bool, mapped: bool) -> Any:
     # A handle, because torch.load of a path goes by the suffix .safetensors before the content.
     # Its warnings are of pickle protocols and deprecations; what matters here is refused by name.
     with path.open("rb") as handle, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.load(handle, map_location="cpu", weights_only=weights_only)
+        source = path if mapped else handle
+        return torch.load(source, map_location="cpu", weights_only=weights_only, mmap=mapped)
 
 
 def _foreign_globals(path: Path, error: Exception) -> list[str]:

@@ -118,11 +118,11 @@ class Ends:
         """
         product = objective.settled(theta).hessian(theta, memory=self.memory)
         generator = torch.Generator().manual_seed(self.seed)
-        start = torch.zeros_like(theta)
+        start, where = torch.zeros_like(theta), objective.space
         if self._start is not None:
             # Half of it random, so that a direction of which the last point had nothing is seen.
-            start = lanczos.gaussian(theta, generator)
-            start.div_(lanczos.norm(start).to(start.dtype)).add_(self._start)
+            start = lanczos.gaussian(theta, generator, where)
+            start.div_(lanczos.norm(start, where).to(start.dtype)).add_(self._start)
         search = lanczos.Search(
             product,
             start,
@@ -131,6 +131,7 @@ class Ends:
             generator=generator,
             tolerance=TOLERANCE,
             multiplicity=False,
+            vectors=where,
         )
         try:
             for _ in search:
@@ -138,8 +139,8 @@ class Ends:
         except FloatingPointError:
             return self.unknown()
         pairs, krylov = search.pairs(), search.keep()
-        known = krylov.rows[: krylov.n].sum(0)
-        self._start = known.div_(lanczos.norm(known).to(known.dtype))
+        known = krylov.rows[: krylov.n].sum(0).to(krylov.device)
+        self._start = known.div_(krylov.norm(known).to(known.dtype))
         self.products = product.products
         high, low = (
             Estimate(float(pairs.values[i]), float(pairs.residuals[i]), RESIDUAL) for i in (0, -1)

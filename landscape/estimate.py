@@ -131,6 +131,11 @@ def _gather(total: Tensor, weight: Tensor, groups: Tensor, name: str) -> PerExam
     return PerExample(empty.index_add(0, index, total), empty.index_add(0, index, weight), EXAMPLES)
 
 
+def without_weight(examples: PerExample) -> PerExample:
+    """The same examples, which add nothing to any sum."""
+    return PerExample(0.0 * examples.total, torch.zeros_like(examples.total), examples.basis)
+
+
 def join(parts: list[PerExample]) -> PerExample:
     """The examples of several batches as one."""
     if len(parts) == 1:

@@ -1,16 +1,17 @@
 """The task on one batch, with any tensors in the place of the network's own."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from landscape import tree
+from landscape import ranks, tree
 from landscape.errors import UserError
 from landscape.estimate import PerExample, per_example
 from landscape.modes import one_forward
+from landscape.rematerialisation import rematerialising
 from landscape.task import Task
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ class Evaluation:
         share_forward: run the network once where loss and metrics ask for the same outputs.
         micro_batch: examples to evaluate at once, where they are independent; None for all.
             Halved when the device runs out of memory.
+        blocks: modules whose activations are computed again where a derivative needs them
+            (`rematerialisation`); none keeps all.
     """
 
     def __init__(self, task: Task, net: nn.Module) -> None:
@@ -44,20 +47,47 @@ class Evaluation:
         self.task, self.net, self.modules = task, net, list(net.modules())
         self.share_forward = True
         self.micro_batch: int | None = None
+        self.blocks: Sequence[nn.Module] = ()
         self._places = _places(net)
 
     def within(self, tensors: Mapping[str, Tensor], work: Callable[[], T]) -> T:
         """What `work` returns with `tensors`, by name, in the network; tied ones stay tied."""
         # `torch.func.functional_call` does the same by looking up every name anew: 0.1 ms.
         inside = [(*place, t) for name, t in tensors.items() for place in self._places[name]]
-        before = [held[key] for held, key, _ in inside]
+        # Not by what a subclass of `dict` gives: that may be made of what stands there.
+        before = [dict.__getitem__(held, key) for held, key, _ in inside]
         try:
             for held, key, tensor in inside:
                 held[key] = tensor
-            return work()
+            with rematerialising(self.blocks):
+                return work()
         finally:
             for (held, key, _), own in zip(inside, before, strict=True):
                 held[key] = own
+
+    def own(self) -> dict[str, Tensor]:
+        """The network's own tensors, as they are here, by name."""
+        return {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
+
+    def here(self, name: str, tensor: Tensor) -> Tensor:  # noqa: ARG002
+        """What this process holds of a tensor of the network's shape, under a name of `own`."""
+        return tensor
+
+    def share(self, batches: Iterable[T]) -> Iterator[tuple[T, bool]]:
+        """Those that this rank evaluates, and whether each counts."""
+        return ((batch, True) for batch in ranks.share(batches))
+
+    def summed(self, derivative: Tensor) -> None:
+        """Add up over the ranks, in place, what each has from its batches."""
+        ranks.add(derivative)
+
+    def agreed(self, condition: bool) -> bool:
+        """A decision that ranks may have to take alike: whether it holds on all of those."""
+        return condition
+
+    def watching(self, pack: Callable[[Tensor], Tensor]) -> contextlib.AbstractContextManager[None]:
+        """Within the context, `pack` sees every tensor that a graph keeps."""
+        return torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
 
     def values(
         self, batch: Any, *, metrics: bool = False, share: bool = False, loss: Loss | None = None

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from landscape import lanczos
-from landscape.directions import row_norms
+from landscape.directions import filter_norms
 from landscape.space import WeightSpace
+from landscape.vectors import WHOLE, Vectors
 
 NORMS = ("plain", "adaptive", "filter", "layer")
 SHAPES = ("l2", "linf")
@@ -26,6 +27,7 @@ class Ball:
     shape: str
     scale: Tensor | None  # (P,) >= 0, None is 1 everywhere
     moving: int  # coordinates with a scale above 0
+    vectors: Vectors = WHOLE  # how u and e lie in memory
 
     def stretch(self, u: Tensor) -> Tensor:
         """E (P,) of u (P,); of a gradient with respect to e that with respect to u."""
@@ -33,7 +35,11 @@ class Ball:
 
     def size(self, u: Tensor) -> float:
         """|u| in the norm of the ball."""
-        return float(lanczos.norm(u) if self.shape == "l2" else u.abs().max())
+        return self.length(u) if self.shape == "l2" else self.vectors.largest(u)
+
+    def length(self, u: Tensor) -> float:
+        """The Euclidean norm of `u`."""
+        return float(lanczos.norm(u, self.vectors))
 
     def project(self, u: Tensor, rho: float) -> Tensor:
         """The point of |u| <= rho next to `u`."""
@@ -45,19 +51,20 @@ class Ball:
         """The u with |u| = rho of the largest slope'u; 0 where the slope is 0."""
         if self.shape == "linf":
             return slope.sign().mul_(rho)
-        length = float(lanczos.norm(slope))
+        length = self.length(slope)
         return slope * (rho / length) if length > 0 else torch.zeros_like(slope)
 
     def sample(self, like: Tensor, rho: float, generator: torch.Generator) -> Tensor:
         """A random u: uniform on the sphere |u| = rho, or in the box; 0 where held still."""
         if self.shape == "linf":
-            u = torch.rand(like.shape, generator=generator).to(like).mul_(2 * rho).sub_(rho)
+            u = self.vectors.drawn(like, lambda count: torch.rand(count, generator=generator))
+            u.mul_(2 * rho).sub_(rho)
         else:
-            u = lanczos.gaussian(like, generator)
+            u = lanczos.gaussian(like, generator, self.vectors)
         if self.scale is not None:
             u.mul_(self.scale > 0)
         if self.shape == "l2":
-            length = float(lanczos.norm(u))
+            length = self.length(u)
             u.mul_(rho / length if length > 0 else 0.0)
         return u
 
@@ -99,18 +106,19 @@ def ball(
         or (only is not None and name not in only)
     }
     if norm == "plain" and not still:
-        return Ball(norm, shape, None, space.size)
+        return Ball(norm, shape, None, space.size, space)
     scale = theta.detach().abs() if norm == "adaptive" else torch.ones_like(theta)
     weights = space.pieces(theta.detach())
     for name, piece in space.pieces(scale).items():
         if name in still:
             piece.zero_()
         elif norm in ("filter", "layer"):
-            count = shapes[name][0] if norm == "filter" and len(shapes[name]) >= 2 else 1
-            rows = weights[name].view(count, -1)
-            lengths = row_norms(rows)
-            piece.view(count, -1).copy_(lengths.to(scale)[:, None].expand(rows.shape))
-    return Ball(norm, shape, scale, int((scale > 0).sum()))
+            by_filter = norm == "filter" and len(shapes[name]) >= 2
+            lengths = filter_norms(space, weights[name], shapes[name], by_filter=by_filter)
+            rows = piece.view(len(lengths), piece.numel() // max(1, len(lengths)))
+            rows.copy_(lengths.to(scale)[:, None].expand(rows.shape))
+    moving = int(space.total((scale > 0).sum()))
+    return Ball(norm, shape, scale, moving, space)
 
 
 def blocks(space: WeightSpace) -> dict[str, list[str]]:

@@ -63,6 +63,7 @@ class Curvature:
         *,
         generator: torch.Generator,
         memory: int | None = None,
+        place: str = "auto",
         adam: tuple[Tensor, float] | None = None,
     ) -> None:
         """Evaluate loss and gradient at the point, one pass each; no product yet.
@@ -73,6 +74,7 @@ class Curvature:
             settings: what is wanted.
             generator: of all random vectors.
             memory: bytes for kept graphs.
+            place: where the Krylov basis lies, one of `basis.PLACES`.
             adam: D^-1/2 (P,) and the weight decay that Adam adds to the gradient, beyond l2: for
                 the largest eigenvalue of D^-1/2 (A + decay I) D^-1/2.
 
@@ -81,11 +83,11 @@ class Curvature:
             ValueError: a setting out of its range.
         """
         self.objective, self.theta, self.settings = objective, theta, settings
-        self.generator, self.memory = generator, memory
+        self.generator, self.memory, self.place = generator, memory, place
         self.product = objective.matrix(settings.matrix, theta, memory=memory)
         self.loss = estimate(self.product.losses, objective.penalty(theta))
         gradient = objective.gradient(theta)
-        self.gradient_norm = float(lanczos.norm(gradient))
+        self.gradient_norm = float(lanczos.norm(gradient, objective.space))
         if not np.isfinite(self.gradient_norm):
             raise _not_finite(objective, theta)
         self.search = lanczos.Search(
@@ -98,6 +100,8 @@ class Curvature:
             basis=self._basis(),
             max_products=settings.max_products,
             multiplicity=settings.multiplicity,
+            place=place,
+            vectors=objective.space,
         )
         self.pairs: lanczos.Eigenpairs | None = None
         self.probes: Probes | None = None
@@ -176,6 +180,8 @@ class Curvature:
             tolerance=self.settings.tolerance,
             max_products=self.settings.max_products,
             multiplicity=False,
+            place=self.place,
+            vectors=self.objective.space,
         )
         for _ in search:
             yield "lambda_max of the preconditioned matrix"
@@ -292,7 +298,7 @@ def _not_finite(objective: Objective, theta: Tensor) -> UserError:
     for index in itertools.count():
         gradient, (_, weight) = objective.accumulate(theta, part, first=index, last=index + 1)
         pieces = objective.space.pieces(gradient)
-        broken = [name for name, piece in pieces.items() if not bool(piece.isfinite().all())]
+        broken = [name for name, piece in pieces.items() if not objective.space.finite(piece)]
         if broken:
             where = f" (first in batch {index}, tensor {broken[0]!r})"
             break

@@ -22,6 +22,7 @@ from landscape.krylov import (
     rotate,
 )
 from landscape.multiplicity import SURE, Probe
+from landscape.vectors import WHOLE, Vectors
 
 __all__ = [
     "GUARDS",
@@ -60,7 +61,7 @@ class Eigenpairs:
     """
 
     values: Array  # (K,)
-    vectors: Tensor  # (K, P) orthonormal, where the start is
+    vectors: Tensor  # (K, P) orthonormal, in the memory where the basis is
     residuals: Array  # (K,) |A v - value v|: an eigenvalue lies within it
     errors: Array  # (K,) estimate: residual^2 / gap, or the residual where no gap is known
     relative: NDArray[np.bool_]  # (K,) judged against |value|; else against the largest of all
@@ -106,6 +107,8 @@ class Search:
         basis: int | None = None,
         max_products: int | None = None,
         multiplicity: bool = True,
+        place: str = "auto",
+        vectors: Vectors = WHOLE,
     ) -> None:
         """Check the arguments and allocate the basis; nothing is multiplied yet.
 
@@ -120,6 +123,8 @@ class Search:
             basis: vectors kept at most; by default three for each one wanted and 20 more.
             max_products: stop there, converged or not.
             multiplicity: look for further copies.
+            place: where the basis lies, one of `basis.PLACES`.
+            vectors: how those of the matrix lie in memory.
 
         Raises:
             ValueError: an argument out of its range.
@@ -130,12 +135,13 @@ class Search:
             raise ValueError(f"count {count} and tolerance {tolerance} must be positive")
         if max_products is not None and max_products < 0:
             raise ValueError(f"max_products {max_products} is negative")
-        if start.ndim != 1 or not len(start) or start.dtype not in (torch.float32, torch.float64):
+        self.size = vectors.size_of(start)
+        if start.ndim != 1 or not self.size or start.dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 f"start must be a float32 or float64 vector, not {start.dtype} of shape "
                 f"{tuple(start.shape)}"
             )
-        self.size, self.which, self.tolerance = len(start), which, tolerance
+        self.which, self.tolerance = which, tolerance
         self.count, self.multiplicity = min(count, self.size), multiplicity
         self.max_products = math.inf if max_products is None else max_products
         self.wanted = len(self._leading(np.zeros(self.size), self.count + GUARDS))
@@ -143,8 +149,9 @@ class Search:
         if basis is not None and basis < least:
             raise ValueError(f"a basis of {basis} vectors is too small: this needs {least}")
         m = default_basis(self.wanted) if basis is None else basis
-        self.krylov = Krylov(matvec, start, min(m, self.size), generator)
-        length = float(host(norm(start))[()])
+        m = min(m, self.size)
+        self.krylov = Krylov(matvec, start, m, generator, place=place, vectors=vectors)
+        length = float(host(self.krylov.norm(start))[()])
         if not math.isfinite(length):
             raise ValueError("the start is not finite")
         self.krylov.begin(start if length > 0 else None)
@@ -181,8 +188,8 @@ class Search:
         """What is known now; a search that was stopped says which pairs had converged."""
         values, S, residuals = self.krylov.ritz()
         lead = self._leading(values, self.count)[::-1]
-        vectors = self.krylov.rows.new_empty(len(lead), self.size)
-        rotate(S[:, lead], self.krylov.rows[: len(values)], vectors)
+        vectors = self.krylov.rows.new_empty(len(lead), self.krylov.rows.shape[1])
+        rotate(S[:, lead], self.krylov.rows[: len(values)], vectors, device=self.krylov.device)
         upper = self._upper(len(lead))
         ends = ("largest",) * upper + ("smallest",) * (len(lead) - upper)
         return Eigenpairs(

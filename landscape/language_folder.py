@@ -125,11 +125,12 @@ def model_from_file(path: Path, kind: str, config: Any) -> nn.Module:
     Raises:
         UserError: the file does not fit, as `checkpoint.match` says.
     """
-    tensors = checkpoint.read(path).tensors
+    file = checkpoint.read(path, mapped=True)
     with _quiet():
         net = _auto_model(kind).from_config(config, trust_remote_code=False).eval()
-    fitted, _ = checkpoint.match(tensors, net, source=path)
+    fitted, _ = checkpoint.match(file.tensors, net, source=path)
     checkpoint.load(net, fitted)
+    checkpoint.unchanged(file)
     return _checked(net, kind, path)
 
 

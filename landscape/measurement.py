@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape import geometry, groups, keskar, measured, quadratic, ranks, sharpness
+from landscape import geometry, groups, keskar, lanczos, measured, quadratic, ranks, sharpness
 from landscape.around import Around, Rounding
 from landscape.estimate import estimate
 from landscape.geometry import Ball
@@ -75,7 +75,7 @@ class Measurement:
             for unit, part in enumerate(parts)
             if any(key not in self.records for key in self._jobs(unit))
         )
-        if self.plan.m is None or ranks.count() == 1:
+        if self.plan.m is None or ranks.count() == 1 or self.objective.space.split:
             for unit in units:
                 yield from map(self._kept, self._unit(*unit))
             return
@@ -96,7 +96,8 @@ class Measurement:
             record = {"unit": unit, "norm": key[1], "block": key[2], "base": base}
             record.update(self._piece(around, rounding, key[1], key[2]))
             if "gradient" in vars(around):
-                record["gradient_zero"] = not bool(around.gradient.any())
+                length = lanczos.norm(around.gradient, self.objective.space)
+                record["gradient_zero"] = float(length) == 0
             yield record
 
     def _piece(self, around: Around, rounding: Rounding | None, norm: str, block: str) -> Record:

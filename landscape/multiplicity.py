@@ -87,7 +87,7 @@ class Probe:
         less than a with a probability of at most a sqrt(2 (P - known) / pi).
         """
         first, length = self._components(sign)
-        dimensions = self.krylov.rows.shape[1] - self.known
+        dimensions = self.krylov.size - self.known
         bounds: Array = self._carried[sign] * first / length
         return bounds * math.sqrt(2 * dimensions / math.pi)
 

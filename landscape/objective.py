@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from landscape import batchnorm, products, ranks, tree
 from landscape.device import accumulator
 from landscape.errors import UserError
-from landscape.estimate import Estimate, PerExample, estimate, join
+from landscape.estimate import Estimate, PerExample, estimate, join, without_weight
 from landscape.evaluation import Evaluation, Loss
 from landscape.fisher import Fisher
 from landscape.gauss_newton import GaussNewton
@@ -57,11 +57,12 @@ class Objective:
         *,
         l2: float = 0.0,
         statistics: Iterable[Any] | None = None,
+        evaluation: Evaluation | None = None,
     ) -> None:
         """Bind a task to a network and data; nothing is evaluated yet."""
         self.net, self.space, self.batches = net, space, batches
         self.l2, self.statistics = l2, statistics
-        self.evaluation = Evaluation(task, net)
+        self.evaluation = evaluation or Evaluation(task, net)
         self._grad_inside: bool | None = None  # not known before the first evaluation
         self._masks: list[Tensor | None] | None = None  # looked for at the first NaN
         self._constants: dict[str, Tensor] | None = None
@@ -73,7 +74,7 @@ class Objective:
 
     def theta(self) -> Tensor:
         """The point (P,) at which the network stands: its checkpoint."""
-        return self.space.ravel(_named(self.net))
+        return self.space.ravel(self.evaluation.own())
 
     def restricted(self, theta: Tensor, names: Collection[str]) -> tuple["Objective", Tensor]:
         """The loss as a function of the tensors `names` alone, and its point in their space.
@@ -227,12 +228,12 @@ class Objective:
 
         def work() -> None:
             numbered = enumerate(self._masked_batches())
-            for index, (batch, mask) in itertools.islice(numbered, first, last):
-                use = functools.partial(add, index)
+            for index, ((batch, mask), counts) in itertools.islice(numbered, first, last):
+                use = functools.partial(add, index, counts)
                 self.evaluation.each(batch, use, mask=mask, loss=loss, most=most)
 
-        def add(index: int, found: dict[str, PerExample]) -> None:
-            examples = found["loss"]
+        def add(index: int, counts: bool, found: dict[str, PerExample]) -> None:
+            examples = found["loss"] if counts else without_weight(found["loss"])
             for name, piece in part(index, examples, leaves).items():
                 views[name].add_(piece)
             total, weight = examples.total.detach().sum(), examples.weight.sum()
@@ -240,7 +241,8 @@ class Objective:
 
         with evaluating(self.evaluation.modules), torch.enable_grad():
             self.evaluation.within(tensors, work)
-        ranks.add(out, sums)
+        self.evaluation.summed(out)
+        ranks.add(sums)
         return out, sums
 
     def at(self, tensors: Tensors, work: Callable[[], None]) -> None:
@@ -272,7 +274,7 @@ class Objective:
             self._constants = {
                 # Buffers are copies, for networks that write to them in eval mode.
                 name: self._placed(tensor, copy=not isinstance(tensor, nn.Parameter))
-                for name, tensor in _named(self.net).items()
+                for name, tensor in self.evaluation.own().items()
                 if name not in self.space.names
             }
         return self._constants
@@ -331,7 +333,7 @@ class Objective:
     def _own(self) -> dict[str, Tensor]:
         """The tensors of the checkpoint itself; a copy only for another dtype or device."""
         where = self.space
-        moving = {n: t for n, t in _named(self.net).items() if n in where.names}
+        moving = {n: t for n, t in self.evaluation.own().items() if n in where.names}
         placed = {n: t.detach().to(where.device, where.dtype) for n, t in moving.items()}
         return {**self.constants(), **placed}
 
@@ -349,7 +351,7 @@ class Objective:
         moving, wide = self.space.unravel(theta), accumulator(theta.device)
         weights = [t for name, t in moving.items() if name not in self.space.buffers]
         norms = [torch.linalg.vector_norm(t, dtype=wide) for t in weights]
-        return self.l2 / 2 * torch.stack(norms).square().sum()
+        return self.l2 / 2 * self.space.total(torch.stack(norms).square().sum())
 
     def _examples(
         self, theta: Tensor, *, metrics: bool, buffers: Tensors | None
@@ -376,10 +378,11 @@ class Objective:
                 apart = examples._replace(total=examples.total.detach())
                 parts.setdefault(name, []).append(apart)
 
-        for batch, mask in self._masked_batches():
+        for (batch, mask), counts in self._masked_batches():
             parts.clear()
             self.evaluation.each(batch, collect, mask=mask, metrics=metrics)
-            batches.append({name: join(pieces) for name, pieces in parts.items()})
+            if counts:
+                batches.append({name: join(pieces) for name, pieces in parts.items()})
         return ranks.gathered(batches, self.space.device)
 
     def _recomputed(self, tensors: Tensors, batches: Iterable[Any]) -> dict[str, Tensor]:
@@ -392,8 +395,8 @@ class Objective:
         def pass_through() -> int:
             seen = 0
             with batchnorm.accumulating(self.net) as weigh:
-                for batch in ranks.share(batches):
-                    size = tree.size(batch) or 1
+                for batch, counts in self.evaluation.share(batches):
+                    size = (tree.size(batch) or 1) if counts else 0
                     weigh(size)
                     self.evaluation.values(batch)
                     seen += size
@@ -401,10 +404,10 @@ class Objective:
 
         return self._evaluated(tensors, work)
 
-    def _masked_batches(self) -> Iterator[tuple[Any, Tensor | None]]:
-        """The batches of this rank."""
+    def _masked_batches(self) -> Iterator[tuple[tuple[Any, Tensor | None], bool]]:
+        """The batches of this rank with their masks, and whether they count."""
         masks = iter(self._masks or ())
-        return ranks.share((batch, next(masks, None)) for batch in self.batches)
+        return self.evaluation.share((batch, next(masks, None)) for batch in self.batches)
 
     def _unmasked(self, values: Tensor) -> bool:
         """Whether `values` are NaN because of padding that nobody had masked before.
@@ -437,7 +440,3 @@ def _refuse_examples(broken: Tensor) -> None:
             f"the loss of {int(broken.sum())} of the {broken.numel()} examples of a batch is NaN "
             "at the checkpoint: look at those examples, or leave them out with weights(batch)"
         )
-
-
-def _named(net: nn.Module) -> dict[str, Tensor]:
-    return {**dict(net.named_parameters()), **dict(net.named_buffers())}

@@ -53,12 +53,12 @@ class Probes:
             diagonal: accumulate it, which takes two vectors of P.
         """
         self.krylov, self.n, self.steps = krylov, krylov.n, steps
-        self.size = krylov.rows.shape[1]
+        self.size = krylov.size
         self.known = krylov.H[: self.n, : self.n].copy()
         self.values: list[Array] = []
         self.weights: list[Array] = []
         self.squares: list[float] = []
-        self._sums = krylov.rows.new_zeros(2, self.size) if diagonal else None
+        self._sums = krylov.rows.new_zeros(2, krylov.rows.shape[1]) if diagonal else None
 
     @property
     def rest(self) -> int:
@@ -121,8 +121,8 @@ class Probes:
         assert self._sums is not None
         rows, count = self.krylov.rows[: self.n], len(self.values)
         H = torch.from_numpy(self.known).to(rows)
-        exact = rows.new_empty(self.size)
-        columns = max(1024, self.size // max(1, self.n))
+        exact = rows.new_empty(rows.shape[1])
+        columns = max(1024, rows.shape[1] // max(1, self.n))
         pieces = zip(torch.split(rows, columns, 1), torch.split(exact, columns), strict=True)
         for old, new in pieces:
             new.copy_((old * (H @ old)).sum(0))

@@ -139,7 +139,7 @@ class Product(abc.ABC):
             out = torch.zeros_like(v)
             if self._some:
                 self._add_kept(pieces, self.objective.space.unravel(out))
-                ranks.add(out)
+                self.objective.evaluation.summed(out)
             if not self._complete:
                 out += self._rebuilt(pieces)
         # The weight stays on its device: a number of the host would wait for it.
@@ -175,6 +175,7 @@ class Product(abc.ABC):
             # More parts of a single batch than planned come from memory that has run out.
             planned = not single or len(graphs.get(index, ())) < (1 if half is None else 2)
             keep = not full and size <= room and planned
+            keep = self.objective.evaluation.agreed(keep)
             linear = self._linear(loss, leaves, keep)
             out = linear(pieces)  # before anything is noted: where memory runs out, it is redone
             batches = index + 1
@@ -205,6 +206,7 @@ class Product(abc.ABC):
             return None
         few = self.objective.over([tree.rows(batch, slice(0, FEW))])
         large = size * self._bytes_per_example(few) > LARGE
+        large = self.objective.evaluation.agreed(large)
         return -(-size // 2) if large and self.objective.independent(batch) else None
 
     def _room(self) -> float:
@@ -255,7 +257,7 @@ class Product(abc.ABC):
                 del linear
             return {}
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with self.objective.evaluation.watching(pack):
             self._summed(part, last=1, objective=objective)
         return found[0] if found else 0.0  # a rank without batches
 

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from landscape import lanczos
+from landscape import lanczos, ranks
 from landscape.device import free_memory
 from landscape.errors import UserError
 from landscape.geometry import Ball
@@ -79,10 +79,15 @@ def model(
     if ball.shape != "l2":
         raise ValueError("the quadratic model is solved in Euclidean balls")
     slope = ball.stretch(gradient)
-    length = float(lanczos.norm(slope))
-    room = free_memory(slope.device) // (8 * slope.numel() * slope.element_size())
-    most = min(slope.numel(), basis or max(PROBE + 4, min(BASIS, room)))
-    krylov = Krylov(lambda v: ball.stretch(hessian(ball.stretch(v))), slope, most, generator)
+    length = ball.length(slope)
+    room = ranks.least(free_memory(slope.device) // (8 * slope.nbytes))
+    size = ball.vectors.size_of(slope)
+    most = min(size, basis or max(PROBE + 4, min(BASIS, int(room))))
+
+    def times(v: Tensor) -> Tensor:
+        return ball.stretch(hessian(ball.stretch(v)))
+
+    krylov = Krylov(times, slope, most, generator, vectors=ball.vectors)
     radii = sorted(rhos)
     try:
         converged = _expand(krylov, slope, length, radii)
@@ -117,7 +122,7 @@ def _expand(krylov: Krylov, slope: Tensor, length: float, radii: list[float]) ->
             values, _, residuals = krylov.ritz()
             top_settled = krylov.invariant or residuals[-1] <= SETTLED * abs(values[-1])
             settled = krylov.invariant or all(_enough(krylov, length, rho) for rho in radii)
-    if krylov.n == krylov.rows.shape[1]:
+    if krylov.n == krylov.size:
         return True
     if not krylov.invariant:
         krylov.begin()  # after an invariant subspace the next vector is a random one already
@@ -130,7 +135,7 @@ def _expand(krylov: Krylov, slope: Tensor, length: float, radii: list[float]) ->
         at_rest = nothing_above or residuals[-1] <= SETTLED * abs(own[-1])
         if krylov.invariant or (krylov.n - begun >= PROBE and at_rest):
             return settled
-    return settled and krylov.n == krylov.rows.shape[1]
+    return settled and krylov.n == krylov.size
 
 
 def _enough(krylov: Krylov, length: float, rho: float) -> bool:
@@ -182,6 +187,6 @@ def maximiser(H: Array, g: Array, rho: float) -> Array:
 
 
 def _vector(krylov: Krylov, coefficients: Array) -> Tensor:
-    out = krylov.rows.new_empty(1, krylov.rows.shape[1])
+    out = krylov.rows.new_empty(1, krylov.rows.shape[1], device=krylov.device)
     lanczos.rotate(coefficients[:, None], krylov.rows[: krylov.n], out)
     return out[0]

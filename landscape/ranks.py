@@ -107,6 +107,33 @@ def agreed(value: T) -> T:
     return kept
 
 
+def least(value: float) -> float:
+    """The smallest of what the ranks have."""
+    if count() == 1:
+        return value
+    held: list[Any] = [None] * count()
+    with collective():
+        dist.all_gather_object(held, value)
+    return float(min(held))
+
+
+def rounds(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Every N-th of the items, and as many on every rank: where some have none left, the last.
+
+    Yields with each whether it counts; the last, once more, does not.
+    """
+    total, mine = count(), number()
+    kept: list[T] = []
+    index, item = -1, None
+    for index, item in enumerate(items):
+        if index % total == mine:
+            kept = [item]
+        if index % total == total - 1:
+            yield kept.pop(), True
+    if (index + 1) % total:
+        yield (kept.pop(), True) if kept else (item, False)  # type: ignore[misc]
+
+
 def of_all(value: T) -> list[T]:
     """What each rank has, in their order."""
     if count() == 1:

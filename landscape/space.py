@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
+from landscape.vectors import Vectors
 
 
 @dataclass(frozen=True)
-class WeightSpace:
+class WeightSpace(Vectors):
     """The coordinates that move, in a fixed order.
 
     Attributes:
@@ -39,6 +40,11 @@ class WeightSpace:
         """P, the dimension of the space."""
         return sum(self.sizes)
 
+    @property
+    def length(self) -> int:
+        """Entries of a vector that are here: all P."""
+        return sum(self.sizes)
+
     def pieces(self, theta: Tensor) -> dict[str, Tensor]:
         """Flat views of `theta` (P,), one per tensor, by name.
 
@@ -47,9 +53,9 @@ class WeightSpace:
         Raises:
             ValueError: `theta` is no point of this space.
         """
-        if theta.shape != (self.size,):
+        if theta.shape != (self.length,):
             raise ValueError(
-                f"a point of this space has {self.size} coordinates, this tensor has the shape "
+                f"a point of this space has {self.length} coordinates, this tensor has the shape "
                 f"{tuple(theta.shape)}"
             )
         # One split: the backward of many separate slices costs four times as much.
@@ -82,7 +88,7 @@ class WeightSpace:
 
     def ravel(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The point (P,) whose coordinates are `tensors`; names beyond the space are ignored."""
-        theta = torch.empty(self.size, dtype=self.dtype, device=self.device)
+        theta = torch.empty(self.length, dtype=self.dtype, device=self.device)
         for name, view in self.unravel(theta).items():
             if tensors[name].shape != view.shape:
                 raise ValueError(

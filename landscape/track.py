@@ -67,6 +67,7 @@ class Tracker:
         max_products: int | None = None,
         probes: int = 10,
         memory: int | None = None,
+        place: str = "auto",
     ) -> None:
         """Nothing is known yet: the first checkpoint starts from random vectors.
 
@@ -77,9 +78,10 @@ class Tracker:
             max_products: for each eigenvalue; None for as many as it takes.
             probes: random vectors for the trace; 0 for no trace.
             memory: bytes for kept graphs.
+            place: where the Krylov basis lies, one of `basis.PLACES`.
         """
         self.seed, self.tolerance, self.max_products = seed, tolerance, max_products
-        self.probes, self.memory = probes, memory
+        self.probes, self.memory, self.place = probes, memory, place
         self._starts: dict[str, Tensor] = {}
 
     def measure(
@@ -136,13 +138,14 @@ class Tracker:
             tolerance=self.tolerance,
             max_products=self.max_products,
             multiplicity=False,
+            place=self.place,
         )
         del start
         for _ in search:
             pass
         pairs = search.pairs()
         krylov = search.keep()
-        known = krylov.rows[: krylov.n].sum(0)
+        known = krylov.rows[: krylov.n].sum(0).to(krylov.device)
         self._starts[which] = known.div_(lanczos.norm(known).to(known.dtype))
         trace = Mean(NAN, NAN)
         if which == "hessian" and self.probes:

@@ -413,6 +413,48 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, state, monkey
         checkpoint.read(path)
 
 
+def maps(path):
+    """Whether this process has mapped the file into its memory."""
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "zip.safetensors"])
+def test_mapped_weights_are_the_file_until_they_are_settled_in_the_network(tmp_path, net, name):
+    path, state = tmp_path / name, {n: t.clone() for n, t in net.state_dict().items()}
+    state["fc.weight"] = state["fc.weight"].double() / 3  # the network would round them
+    write = safetensors.torch.save_file if name == "a.safetensors" else save
+    write(state, path)
+    assert not maps(path)
+    file = checkpoint.read(path, mapped=True)
+    assert maps(path) == (name != "zip.safetensors")
+    fitted, _ = fit(file.tensors, net)
+    checkpoint.load(net, fitted)
+    kept, own = checkpoint.settled(net, fitted), net.state_dict()
+    checkpoint.unchanged(file)
+    del file, fitted
+    assert not maps(path)
+    assert same(kept, state)
+    shared = [n for n in kept if kept[n].data_ptr() == own[n].data_ptr()]
+    assert shared == [n for n in kept if n != "fc.weight"]
+
+
+def test_mapped_weights_are_checked_like_others(tmp_path, state):
+    path = save(state, tmp_path / "a.pt")
+    content = bytearray(path.read_bytes())
+    content[content.index(state["fc.weight"].numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged \(entry '.*' differs from its checksum\)"):
+        checkpoint.read(path, mapped=True)
+
+
+def test_a_file_that_was_written_before_its_weights_were_copied_is_refused(tmp_path, state):
+    file = checkpoint.read(save(state, tmp_path / "a.pt"), mapped=True)
+    checkpoint.unchanged(file)
+    os.utime(file.path, ns=(1, 1))
+    with pytest.raises(UserError, match="changed while it was read: read a copy of it"):
+        checkpoint.unchanged(file)
+
+
 def quantised():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,7 +3,6 @@
 import gc
 import itertools
 
-import numpy as np
 import pytest
 import torch
 from oracles import as_task, assert_close, classifier, cross_entropy, mlp, objective, snapshot, zoo
@@ -471,15 +470,6 @@ def test_a_matrix_that_there_is_not_is_refused():
     f = objective(classifier(13))
     with pytest.raises(ValueError, match="no matrix 'kfac': one of hessian, ggn, fisher"):
         f.matrix("kfac", f.theta())
-
-
-def peak(work):
-    """The most bytes that tensors made by `work` take at once."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as seen:
-        work()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return max(np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]))
 
 
 def test_the_graph_of_a_large_single_batch_is_kept_in_halves(monkeypatch):
