@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +21,6 @@ from landscape.results import Result
 from . import launch, provenance
 from .options import Output
 from .plot import common_limits
-from .problem import Problem
 from .values import duration
 from .words import sentences
 
@@ -51,6 +50,26 @@ class Analysis:
     config: Mapping[str, Any]
     start: Callable[[list[dict[str, Any]]], Generator[Step, None, Result]]
     snapshot: Callable[[], Result | None]
+
+
+class Subject(Protocol):
+    """What an analysis is of: a `Problem`, or anything else that says as much of itself."""
+
+    @property
+    def name(self) -> str:
+        """For the progress bar."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything of it that determines the numbers."""
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """What a run may change when it is resumed."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the person should be told."""
 
 
 class Session:
@@ -89,7 +108,7 @@ class Session:
         """One line for the person at the keyboard."""
         self.console.print(escape(text), soft_wrap=True)
 
-    def analyse(self, source: Path, problem: Problem, analysis: Analysis) -> None:
+    def analyse(self, source: Path, problem: Subject, analysis: Analysis) -> None:
         """Run, resume, or find finished; leave the result in its file."""
         target = self.target(source)
         config = {**problem.config, **analysis.config}
@@ -159,7 +178,13 @@ class Session:
                     if not late and now - saved < SNAPSHOT_SECONDS:
                         continue
                     partial = analysis.snapshot()
-                    assert partial is not None
+                    if partial is None:
+                        if late:
+                            raise UserError(
+                                "the time limit was over before there was a result to keep"
+                                f"{self._goes_on}"
+                            )
+                        continue
                     if late:
                         return partial
                     save(partial)
