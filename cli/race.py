@@ -12,6 +12,8 @@ from .options import Output, SetUp
 from .options_race import Ground, Optimizers
 from .values import number_range, one_of
 
+FPS = 12.0  # frames a second of a moving picture
+
 if TYPE_CHECKING:
     from landscape.race import Entry
 
@@ -40,12 +42,12 @@ def race(
 
     Example: `landscape race rosenbrock --optimizers sgd,momentum,adam,muon`
     """
-    from landscape import functions, plot_race
+    from landscape import animation, functions
 
     from .session import Session
 
     if optimizers.animate is not None:
-        plot_race.check(optimizers.animate)
+        animation.check(optimizers.animate)
         if not optimizers.animate.parent.is_dir():
             raise UserError(f"there is no folder {str(optimizers.animate.parent)!r}: make it")
     entries = _entries(optimizers)
@@ -68,13 +70,13 @@ def race(
 
 def _animate(session: "Session", path: Path) -> None:
     """The moving picture of the race that the session has run."""
-    from landscape import plot, plot_race
+    from landscape import animation, plot, plot_race
     from landscape.results import Race
 
     for _, result in session.results:
         assert isinstance(result, Race)
         with plot.style():
-            plot_race.animate(result, path)
+            animation.save(plot_race.frames(result), path, fps=FPS)
         session.tell(f"moving picture: {path}")
 
 
@@ -138,10 +140,10 @@ def _number(text: str) -> float:
 
 def sweep_rates(text: str) -> list[float]:
     """The rates of `--sweep A,B`."""
-    from landscape import race
+    from landscape import sweep
 
     low, high = number_range(text, "--sweep")
-    found = race.rates(low, high) if low > 0 else []
+    found = sweep.rates(low, high) if low > 0 else []
     if not found:
         raise BadParameter(
             f"{text!r} holds none of the rates 1 and 3 of every decade", param_hint="--sweep"

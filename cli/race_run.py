@@ -5,7 +5,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from landscape import race
+from landscape import race, sweep
 from landscape.course import Course
 from landscape.race import Entry, Run, Settings, Trial
 
@@ -54,7 +54,7 @@ class Contest:
                     score = trial.score if math.isfinite(trial.score) else None
                     record = {"trial": [entry.name, trial.rate, score]}
                     yield Step(record, done, max(planned, done), f"{entry.name}, sweep")
-                entry = replace(entry, rate=race.best(self.trials[entry.name]).rate)
+                entry = replace(entry, rate=sweep.best(self.trials[entry.name]).rate)
             self.runs.append(race.run(self.course, entry, self.settings, keep=self.keep))
             done += 1
             yield Step(None, done, max(planned, done), entry.name)
@@ -62,7 +62,7 @@ class Contest:
     def _sweep(self, entry: Entry, known: Mapping[float, float]) -> Iterator[Trial]:
         """The trials that are made anew; all of them are in `trials` then."""
         mine = self.trials[entry.name] = []
-        trials = race.sweep(
+        trials = sweep.trials(
             self.course, entry, self.settings, tried=self.tried, looks=self.looks, known=known
         )
         for trial in trials:

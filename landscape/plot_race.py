@@ -1,18 +1,15 @@
 """Pictures of a race: ways over the contours, loss against step, schedules; still or moving."""
 
-import os
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import animation, colormaps
+from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from landscape.errors import UserError
 from landscape.plot_levels import Limits, Scale, log_levels, scale, texts
 from landscape.plot_text import SPOT, axis_label, clean, settle, sheet
 from landscape.results import Array, Quantity, Race
@@ -21,8 +18,7 @@ _GROUND = ListedColormap(colormaps["Greys"](np.linspace(0.0, 0.45, 64)))
 _HALO = [withStroke(linewidth=2.6, foreground="white")]
 FLOOR = 1e-4  # of the largest height above the minimum: contours closer to it are one spot
 LEAST = 1e-13  # of the largest loss drawn: below there is rounding
-FORMATS = {".gif": "pillow", ".mp4": "ffmpeg"}
-FRAMES, PER_SECOND, HELD, DOTS = 60, 12, 6, 90
+FRAMES = 60  # of a moving picture, at most
 
 
 @dataclass(frozen=True)
@@ -56,64 +52,20 @@ def picture(
     return _drawn(result, heights.grid, shades)[0]
 
 
-def animate(
-    result: Race, path: str | os.PathLike[str], *, frames: int = FRAMES, rate: int = PER_SECOND
-) -> None:
-    """Writes the picture with the optimizers on their ways, as .gif or, where ffmpeg is, .mp4.
+def frames(result: Race, count: int = FRAMES) -> Iterator[Figure]:
+    """The picture with the optimizers on their ways: one figure that changes, `count` times.
 
-    Args:
-        result: the race.
-        path: of the file; an old one stays until the new one is whole.
-        frames: at most; the last one stands for half a second.
-        rate: frames per second.
-
-    Raises:
-        UserError: another suffix, no ffmpeg, or the file cannot be written.
+    Fewer where there are fewer steps. For `animation.save`.
     """
-    path = Path(path)
-    writer = _writer(path, rate)
     heights = _heights(result)
     shades = scale(heights, "loss", log=None, count=10, limits=(None, None))
     figure, racers, now = _drawn(result, heights.grid, shades)
     last = int(result.step[-1]) if result.step.size else 0
-    stops = np.unique(np.linspace(0, last, frames).astype(int))
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        with writer.saving(figure, str(part), DOTS):
-            for stop in (*stops, *[last] * HELD):
-                for racer in racers:
-                    _move(racer, stop)
-                now.set(xdata=[stop, stop], visible=True)
-                writer.grab_frame()
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"cannot write '{path}': {reason}. Free the place or name another"
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-def check(path: Path) -> None:
-    """Refuse a file that `animate` could not write, before anything is computed.
-
-    Raises:
-        UserError: another suffix, or no ffmpeg.
-    """
-    _writer(path, PER_SECOND)
-
-
-def _writer(path: Path, rate: int) -> Any:
-    kind = FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise UserError(
-            f"cannot animate '{path}': the suffix has to be one of {', '.join(FORMATS)}"
-        )
-    if not animation.writers.is_available(kind):
-        raise UserError(f"cannot write '{path}' without {kind}: install it, or name a .gif")
-    return animation.writers[kind](fps=rate)
+    for stop in np.unique(np.linspace(0, last, count).astype(int)):
+        for racer in racers:
+            _move(racer, stop)
+        now.set(xdata=[stop, stop], visible=True)
+        yield figure
 
 
 def _move(racer: _Racer, stop: int) -> None:

@@ -168,7 +168,7 @@ def test_a_killed_race_keeps_its_trials_and_ends_the_same(terminal):
             ("beale", "--optimizers", "sgd,kfac"),
             "no optimizer 'kfac': of torch.optim there are sgd",
         ),
-        (("beale", "--animate", "a.avi"), "cannot animate 'a.avi': the suffix has to be one of"),
+        (("beale", "--animate", "a.avi"), "cannot film 'a.avi': the suffix has to be .gif or .mp4"),
         (("beale", "--animate", "no/a.gif"), "there is no folder 'no': make it"),
         (("ckpt.pt", "--start", "1,2"), "--start, --alpha and --beta are for functions"),
         (("beale", "--optimizers", "lbfgs", "--weight-decay", "1"), "knows no weight decay"),

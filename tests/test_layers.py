@@ -42,6 +42,7 @@ ARROWS = {
     "optimizers": "",
     "course": "descent estimate objective results surface",
     "race": "course optimizers results schedules",
+    "sweep": "course race",
     "results": "records result_connect result_merge result_pairs result_race result_surface"
     " result_spectrum result_track result_trajectory result_sharpness result_verdict",
     "gate": "",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracles import classifier, objective
 
-from landscape import course, functions, optimizers, race
+from landscape import course, functions, optimizers, race, sweep
 from landscape.errors import UserError
 from landscape.race import Entry, Settings
 
@@ -169,13 +169,13 @@ def test_a_sweep_finds_the_best_rate_and_goes_on_beyond_its_ends():
     # On x^2 / 2 the loss after one step is (1 - rate)^2 / 2: least at the rate 1.
     ground = course.on_function(lambda p: p.square().sum() / 2, torch.ones(1, dtype=torch.float64))
     trials = list(
-        race.sweep(ground, Entry("sgd", "sgd", 0.0), Settings(1), tried=[0.01, 0.03], looks=[1])
+        sweep.trials(ground, Entry("sgd", "sgd", 0.0), Settings(1), tried=[0.01, 0.03], looks=[1])
     )
     assert [trial.rate for trial in trials] == [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
     assert [trial.score for trial in trials] == pytest.approx(
         [(1 - trial.rate) ** 2 / 2 for trial in trials]
     )
-    assert race.best(trials).rate == 1.0
+    assert sweep.best(trials).rate == 1.0
 
 
 def test_a_sweep_asks_for_no_rate_that_is_known():
@@ -184,17 +184,17 @@ def test_a_sweep_asks_for_no_rate_that_is_known():
 
     ground = course.Course(torch.zeros(1), nobody, nobody, ((1,),))
     known = {0.1: 3.0, 0.3: 1.0, 1.0: 2.0}
-    trials = race.sweep(
+    trials = sweep.trials(
         ground, Entry("a", "sgd", 0.0), Settings(1), tried=[0.1, 0.3, 1.0], looks=[1], known=known
     )
-    assert race.best(list(trials)).rate == 0.3
+    assert sweep.best(list(trials)).rate == 0.3
 
 
 def test_the_rates_of_a_sweep_are_one_and_three_of_every_decade():
-    assert race.rates(1e-3, 1) == [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
-    assert race.rates(0.002, 0.2) == [0.003, 0.01, 0.03, 0.1]
-    assert race.beyond(0.3, upwards=True) == 1.0
-    assert race.beyond(0.1, upwards=False) == 0.03
+    assert sweep.rates(1e-3, 1) == [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+    assert sweep.rates(0.002, 0.2) == [0.003, 0.01, 0.03, 0.1]
+    assert sweep.beyond(0.3, upwards=True) == 1.0
+    assert sweep.beyond(0.1, upwards=False) == 0.03
 
 
 @pytest.mark.parametrize("size", [1, 7])
