@@ -56,7 +56,7 @@ def run(
     config = {
         **going.config(),
         **{"m": optimizers.m, "margin": ground.margin, "resolution": list(counts)},
-        **{"tolerance": ground.tolerance, "stations": len(keep)},
+        "tolerance": ground.tolerance,
     }
     session.analyse(path, loaded, Analysis(config, drawing.start, drawing.snapshot))
 

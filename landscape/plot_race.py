@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from landscape.plot_levels import Limits, Scale, log_levels, scale, texts
 from landscape.plot_text import SPOT, axis_label, clean, settle, sheet
@@ -165,7 +166,7 @@ def _label(result: Race, row: int) -> str:
     words += "" if f" at {rate}" in words else f", rate {rate}"
     words += f" (best of {tried})" if tried else ""
     if result.diverged[row] >= 0:
-        words += f", diverged in step {result.diverged[row]}"
+        words += f", diverged after {result.diverged[row]} steps"
     return words
 
 
@@ -237,6 +238,7 @@ def _schedules(axes: Any, result: Race) -> None:
     axes.set_ylim(-0.05, 1.12)
     axes.set_ylabel("rate / base rate")
     axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if kinds:
         axes.legend(loc="best", frameon=False)
 

@@ -76,10 +76,10 @@ def test_the_known_picture_of_the_ravine(terminal):
     assert passed < 1e-9 < 0.02 < stalled < gone
     assert result.diverged[1] >= 0
     assert "sgd at 1.9: rate 1.9; loss" in done.err
-    assert "diverged in step" in done.err
+    assert "diverged after" in done.err
     assert "leaves the picture in step 1" in done.err
     figure = plot.figure(result)
-    assert "diverged in step" in legend(figure)
+    assert "diverged after" in legend(figure)
     over = figure.axes[0]
     way = next(
         line for line in over.lines if line.get_color() == "C1" and len(line.get_xdata()) > 1

@@ -84,7 +84,7 @@ def test_a_way_that_leaves_ends_at_the_edge_and_is_said_to_have_diverged():
     over, beside, _ = figure.axes
     way = next(line for line in over.lines if line.get_color() == "C1" and line.get_lw() > 1)
     assert way.get_xdata()[-1] == pytest.approx(over.get_xlim()[0])
-    assert "diverged in step" in beside.get_legend().get_texts()[1].get_text()
+    assert "diverged after" in beside.get_legend().get_texts()[1].get_text()
     assert "crosses: where a way leaves or diverged" in figure.get_supxlabel()
 
 
