@@ -90,7 +90,11 @@ def _run(
         raise BadParameter(f"at most {len(counts)} for a {kind}", param_hint="--direction-to")
 
     if fsdp:
-        whole = {"--mark": directions.mark, "--direction-eigen": directions.direction_eigen}
+        whole = {
+            "--mark": directions.mark,
+            "--direction-eigen": directions.direction_eigen,
+            "--shard points": directions.shard == "points",
+        }
         refuse_beside_fsdp(whole)
 
     from landscape.surface import axis
@@ -153,7 +157,8 @@ def analysis(
                 known=points,
                 tolerance=tolerance,
                 max_evaluations=most,
-                apart=shares_points(options.shard, problem.batches.count),
+                apart=not problem.objective.space.split
+                and shares_points(options.shard, problem.batches.count),
             )
         )
         if options.curvature:

@@ -109,12 +109,12 @@ def agreed(value: T) -> T:
 
 def least(value: float) -> float:
     """The smallest of what the ranks have."""
-    if count() == 1:
-        return value
-    held: list[Any] = [None] * count()
-    with collective():
-        dist.all_gather_object(held, value)
-    return float(min(held))
+    return min(of_all(value))
+
+
+def everywhere(condition: bool) -> bool:
+    """Whether a condition holds on all ranks."""
+    return all(of_all(condition))
 
 
 def rounds(items: Iterable[T]) -> Iterator[tuple[T, bool]]:

@@ -412,7 +412,7 @@ def test_xarray_opens_a_surface_with_coordinates_and_units(saved: Path, engine: 
         np.testing.assert_array_equal(data["loss"], surface().loss.grid)
         assert float(data["accuracy"].sel(alpha=-1.0, beta=0.1)) == 0.25
         assert data["alpha"].attrs["long_name"] == "multiples of direction 1"
-        assert data["loss"].attrs["long_name"] == "loss: mean over the examples"
+        assert data["loss"].attrs["long_name"] == "loss: mean over the examples, or eigenvalue"
         assert data["loss"].attrs["units"] == "1"
 
 
