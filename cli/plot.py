@@ -79,9 +79,9 @@ def common_limits(
     """The range that several pictures share; the data of a single one decide for themselves."""
     import numpy as np
 
-    from landscape.results import Surface
+    from landscape.results import Race, Surface
 
-    surfaces = [result for result in results if isinstance(result, Surface)]
+    surfaces = [r for r in results if isinstance(r, Surface) and not isinstance(r, Race)]
     if len(surfaces) < 2:
         return None, None
     grids = [r.quantities[quantity].grid.ravel() for r in surfaces if quantity in r.quantities]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -54,6 +54,26 @@ class Analysis:
     snapshot: Callable[[], Result | None]
 
 
+class Subject(Protocol):
+    """What an analysis is of: a `Problem`, or anything else that says as much of itself."""
+
+    @property
+    def name(self) -> str:
+        """For the progress bar."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything of it that determines the numbers."""
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """What a run may change when it is resumed."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the person should be told."""
+
+
 class Session:
     """The results of one command, over one or several checkpoints."""
 
@@ -95,7 +115,7 @@ class Session:
         """Instead of an analysis, what it would take; `memory` is for kept graphs."""
         self.plans.append(plan.make(problem, needs, memory=memory))
 
-    def analyse(self, source: Path, problem: Problem, analysis: Analysis) -> None:
+    def analyse(self, source: Path, problem: Subject, analysis: Analysis) -> None:
         """Run, resume, or find finished; leave the result in its file."""
         target = self.target(source)
         config = {**problem.config, **analysis.config}
@@ -169,7 +189,13 @@ class Session:
                     if not late and now - saved < SNAPSHOT_SECONDS:
                         continue
                     partial = analysis.snapshot()
-                    assert partial is not None
+                    if partial is None:
+                        if late:
+                            raise UserError(
+                                "the time limit was over before there was a result to keep"
+                                f"{self._goes_on}"
+                            )
+                        continue
                     if late:
                         return partial
                     save(partial)

@@ -7,6 +7,7 @@ from landscape.results import (
     Connection,
     Merge,
     Pairs,
+    Race,
     Result,
     Sharpness,
     Spectrum,
@@ -20,6 +21,7 @@ from . import (
     words_connect,
     words_merge,
     words_pairs,
+    words_race,
     words_sharpness,
     words_spectrum,
     words_surface,
@@ -38,6 +40,7 @@ _WORDS: dict[type, Callable[[Any], list[str]]] = {
     Connection: words_connect.sentences,
     Merge: words_merge.sentences,
     Pairs: words_pairs.sentences,
+    Race: words_race.sentences,
 }
 
 

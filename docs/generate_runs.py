@@ -30,6 +30,7 @@ RUNS = {
     "demo": ("landscape demo .", "ckpt.surface.png"),
     "init": ("landscape init my_task.py --checkpoint ckpt.pt", ""),
     "check": ("landscape check ckpt.pt", ""),
+    "selftest": ("landscape selftest --device cpu", ""),
     "surface": ("landscape surface a.pt", "a.surface.png"),
     "line": ("landscape line a.pt --direction-to b.pt", "a.line.png"),
     "hessian": ("landscape hessian ckpt.pt --count 3 --density", "ckpt.hessian.png"),
@@ -45,6 +46,10 @@ RUNS = {
         "landscape trajectory run/ckpt_0.pt run/ckpt_20.pt run/ckpt_40.pt run/ckpt_60.pt "
         "run/ckpt_80.pt -o run.trajectory.h5",
         "run.trajectory.png",
+    ),
+    "race": (
+        "landscape race rosenbrock --optimizers sgd,momentum,adam,muon",
+        "rosenbrock.race.png",
     ),
     "gate": ("landscape gate a.pt --baseline b.pt --exit-zero", ""),
     "show": ("landscape show ckpt.surface.h5", ""),

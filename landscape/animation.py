@@ -1,7 +1,7 @@
 """Figures one after the other, as a film."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,11 +18,11 @@ DPI = 120
 HOLD = 3  # how many times as long as the others the last frame stands
 
 
-def save(figures: Sequence[Figure], path: str | os.PathLike[str], *, fps: float) -> None:
+def save(figures: Iterable[Figure], path: str | os.PathLike[str], *, fps: float) -> None:
     """Writes a GIF, or an MP4 where ffmpeg is installed; the old file stays until it is whole.
 
     Args:
-        figures: the frames, of one size.
+        figures: the frames, of one size; one figure may come again and again as it changes.
         path: of the film; the suffix decides on the format.
         fps: frames a second.
 
@@ -50,6 +50,15 @@ def save(figures: Sequence[Figure], path: str | os.PathLike[str], *, fps: float)
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def check(path: str | os.PathLike[str]) -> None:
+    """Refuse a film that `save` could not write, before its frames are computed.
+
+    Raises:
+        UserError: another suffix, or no ffmpeg.
+    """
+    _writer(Path(path), 1.0)
 
 
 def _writer(path: Path, fps: float) -> animation.AbstractMovieWriter:

@@ -1,5 +1,6 @@
 """Steps downhill from points of weight space, by random batches and torch's own optimiser."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -62,7 +63,11 @@ class Descent:
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss () and gradient (P,) at `theta` (P,), over the next batch."""
-        return next(self._queue).loss_and_gradient(theta, loss=self._loss)
+        return self.draw()(theta)
+
+    def draw(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Mean loss () and gradient (P,) over the next batch, as a function of theta (P,)."""
+        return functools.partial(next(self._queue).loss_and_gradient, loss=self._loss)
 
     def step(self, place: Callable[[Tensor], object], *, rate: float) -> tuple[Tensor, Tensor]:
         """Mean loss () over the next batch at a point, and the step (P,) downhill from there.

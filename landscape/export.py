@@ -19,7 +19,7 @@ from landscape.tables import tables
 ROWS = {
     **{"surface": "alpha beta", "trajectory": "alpha beta", "line": "alpha", "hessian": "rank"},
     **{"track": "step", "sharpness": "measure norm rho", "verdict": "rule", "merge": "model"},
-    **{"connect": "path t", "matrix": "model other"},
+    **{"connect": "path t", "matrix": "model other", "race": "optimizer step"},
 }
 IN_SPACE: dict[str, Callable[[paraview.Mesh], bytes]] = {
     ".vts": paraview.vts,

@@ -9,6 +9,7 @@ from landscape.results import (
     Connection,
     Merge,
     Pairs,
+    Race,
     Result,
     Sharpness,
     Spectrum,
@@ -22,6 +23,7 @@ KINDS = {
     "surface": "Surface",
     "line": "Line",
     "trajectory": "Trajectory",
+    "race": "Race",
     "hessian": "Spectrum",
     "track": "Track",
     "sharpness": "Sharpness",
@@ -72,6 +74,18 @@ def _trajectory(result: Trajectory) -> tuple[str, str]:
     if result.explained:
         sure = f"the plane holds {100 * sum(result.explained):.3g} % of the variance; {sure}"
     return found, sure
+
+
+def _race(result: Race) -> tuple[str, str]:
+    ends = [result.position_loss[row, result.last(row)] for row in range(len(result.optimizer))]
+    ends = [x if result.diverged[row] < 0 else np.inf for row, x in enumerate(ends)]
+    found = f"{len(ends)} optimizers"
+    if np.isfinite(ends).any():
+        best = int(np.nanargmin(np.where(np.isfinite(ends), ends, np.inf)))
+        found += f"; least loss {ends[best]:.4g} by {result.optimizer[best]}"
+    swept = np.isfinite(result.sweep_rate).any()
+    steps = max(0, result.step.size - 1)
+    return found, f"{steps} steps, rates {'of a sweep' if swept else 'given'}"
 
 
 def _spectrum(result: Spectrum) -> tuple[str, str]:
@@ -158,6 +172,7 @@ def _merge(result: Merge) -> tuple[str, str]:
 _LINES: dict[type, Callable[[Any], tuple[str, str]]] = {
     Surface: _surface,
     Trajectory: _trajectory,
+    Race: _race,
     Spectrum: _spectrum,
     Track: _track,
     Sharpness: _sharpness,

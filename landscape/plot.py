@@ -19,6 +19,7 @@ from landscape import (
     plot_line,
     plot_merge,
     plot_pairs,
+    plot_race,
     plot_sharpness,
     plot_spectrum,
     plot_surface,
@@ -33,6 +34,7 @@ from landscape.results import (
     Connection,
     Merge,
     Pairs,
+    Race,
     Result,
     Sharpness,
     Spectrum,
@@ -78,7 +80,8 @@ def figure(
 ) -> Figure:
     """The picture of any result: a surface, a line with its metrics below, a spectrum, ...
 
-    The options are for surfaces and lines; the other kinds have one picture each.
+    The options are for surfaces and lines; the other kinds have one picture each. A race of
+    optimizers is drawn with their ways unless another quantity or style is asked for.
 
     Args:
         result: what was computed; a partial result gives the picture of what there is.
@@ -110,6 +113,8 @@ def figure(
         raise UserError(f"{levels} contour levels cannot be drawn: ask for 1 or more")
     shown = result.quantities[quantity]
     with matplotlib.rc_context(_STYLE):
+        if isinstance(result, Race) and (style, quantity) == ("contour", "loss"):
+            return plot_race.picture(result, log=log, count=levels or 10, limits=limits)
         heights = scale(shown, quantity, log=log, count=levels or 12, limits=limits)
         if result.beta is not None and RATIO in result.quantities and (quantity, style) == _BESIDE:
             ratio = scale(result.quantities[RATIO], RATIO, log=False, count=10, limits=(None, None))

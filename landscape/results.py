@@ -7,6 +7,7 @@ from landscape.records import Array, Dims, Record
 from landscape.result_connect import Along, Connection
 from landscape.result_merge import Merge, OfModel
 from landscape.result_pairs import Pairs
+from landscape.result_race import Race
 from landscape.result_sharpness import Sharpness
 from landscape.result_spectrum import Spectrum
 from landscape.result_surface import (
@@ -35,6 +36,7 @@ __all__ = [
     "OfModel",
     "Pairs",
     "Quantity",
+    "Race",
     "Record",
     "Result",
     "Sharpness",
@@ -47,4 +49,15 @@ __all__ = [
     "Verdict",
 ]
 
-Result = Surface | Trajectory | Spectrum | Track | Sharpness | Verdict | Connection | Merge | Pairs
+Result = (
+    Surface
+    | Trajectory
+    | Race
+    | Spectrum
+    | Track
+    | Sharpness
+    | Verdict
+    | Connection
+    | Merge
+    | Pairs
+)

@@ -25,6 +25,7 @@ from landscape.results import (
     Connection,
     Merge,
     Pairs,
+    Race,
     Result,
     Sharpness,
     Spectrum,
@@ -39,6 +40,7 @@ KINDS: dict[str, type[Any]] = {
     **{"surface": Surface, "line": Surface},
     **{"hessian": Spectrum, "track": Track, "sharpness": Sharpness, "verdict": Verdict},
     **{"connect": Connection, "merge": Merge, "trajectory": Trajectory, "matrix": Pairs},
+    "race": Race,
 }
 
 # A new format gets a new number and reader; the old reader stays, and so do its files in tests.

@@ -36,6 +36,7 @@ SCALARS = {
     "alignment": "weights",
     "order": (2, 0, 1),
     "explained": (0.75, 0.125),
+    "schedules": ("constant", "cosine", "wsd"),
     "tolerance": 0.01,
     "linear_below": 0.0,
 }

@@ -36,8 +36,15 @@ ARROWS = {
     "result_merge": "records",
     "result_pairs": "records",
     "result_trajectory": "records result_surface",
-    "results": "records result_connect result_merge result_pairs result_surface result_spectrum"
-    " result_track result_trajectory result_sharpness result_verdict",
+    "result_race": "records result_surface",
+    "functions": "",
+    "schedules": "",
+    "optimizers": "",
+    "course": "descent estimate objective results surface",
+    "race": "course optimizers results schedules",
+    "sweep": "course race",
+    "results": "records result_connect result_merge result_pairs result_race result_surface"
+    " result_spectrum result_track result_trajectory result_sharpness result_verdict",
     "gate": "",
     "policy": "gate",
     "report_text": "result_verdict",
@@ -132,6 +139,13 @@ ARROWS = {
     "checkpoint": "checkpoint_formats checkpoint_weights training",
     "codec": "results",
     "store": "codec journal results",
+    "selftest_problem": "batches objective space task",
+    "selftest_bowl": "around connect course functions lanczos path race recipe selftest_problem"
+    " sharpness surface",
+    "selftest_network": "alignment connect curve directions gate groups hessian lanczos objective"
+    " path policy selftest_problem sharpness surface symmetry",
+    "selftest_files": "directions estimate journal results selftest_problem store surface",
+    "selftest": "selftest_bowl selftest_files selftest_network selftest_problem",
     "page_data": "records results",
     "page_headline": "results",
     "page": "page_data page_headline results",
@@ -148,6 +162,7 @@ ARROWS = {
     "plot_track": "plot_levels plot_text results",
     "plot_sharpness": "plot_text results",
     "plot_verdict": "plot_text report_text results",
+    "plot_race": "plot_levels plot_text results",
     "plot_compare": "plot_levels plot_surface plot_text results",
     "plot_convexity": "plot_levels plot_surface plot_text results",
     "animation": "",
@@ -155,8 +170,8 @@ ARROWS = {
     "plot_connect": "plot_levels plot_text results",
     "plot_merge": "plot_text results",
     "plot_pairs": "plot_text results",
-    "plot": "plot_connect plot_convexity plot_levels plot_line plot_merge plot_pairs plot_sharpness"
-    " plot_spectrum plot_surface plot_text plot_track plot_verdict results",
+    "plot": "plot_connect plot_convexity plot_levels plot_line plot_merge plot_pairs plot_race"
+    " plot_sharpness plot_spectrum plot_surface plot_text plot_track plot_verdict results",
 }
 WITHOUT_TORCH = {
     *("records", "journal", "errors", "nested", "codec", "store", "stability"),

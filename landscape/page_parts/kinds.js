@@ -286,6 +286,31 @@ function trajectoryMore(host, entry) {
   chart(panels, { label: "Distance from the plane", height: 220, x: { label: "step", say }, y: { label: "distance from the plane" }, series: [{ name: "distance", ink: 3, x: step, y: off, line: true, dots: 3 }] });
 }
 
+// Ways of optimizers: loss and rate by step. Positions that were not kept are no gap in a line.
+function raceMore(host, entry) {
+  const r = entry.record, step = numbers(r.step), rows = (table) => numbers(table);
+  if (!r.optimizer.length) return;
+  const lowest = Number(r.lowest), above = Number.isFinite(lowest) ? lowest : 0;
+  const panels = make("div", { class: "figures" });
+  const known = (name, values, n) => {
+    const at = [...step.keys()].filter((i) => Number.isFinite(values[i]));
+    return { name, key: name, ink: n, x: at.map((i) => step[i]), y: at.map((i) => values[i]), line: true };
+  };
+  host.append(make("h3", {}, "Along the race"), panels);
+  const loss = rows(r.position_loss).map((row) => row.map((v) => v - above));
+  const start = Math.max(...loss.map((row) => row[0]).filter(Number.isFinite), 1e-300), all = loss.flat().filter((v) => v > 0);
+  const label = Number.isFinite(lowest) ? "loss above the minimum" : lossLabel("loss");
+  chart(panels, {
+    label, height: 300, x: { label: "step" }, series: r.optimizer.map((name, n) => known(name, loss[n], n)),
+    y: { label, canLog: spread(all), log: wide(all), low: Math.min(...all) < 1e-13 * start ? 1e-13 * start : undefined, high: Math.max(...all) > 1e3 * start ? 1e3 * start : undefined },
+  });
+  const base = numbers(r.base_rate);
+  chart(panels, {
+    label: "Learning rate, as a share of each optimizer's own", height: 300, x: { label: "step" }, y: { label: "rate / base rate", low: 0 },
+    series: rows(r.rate).map((row, n) => known(`${r.optimizer[n]}, rate ${text(base[n], 3)}`, row.map((v) => v / base[n]), n)),
+  });
+}
+
 const VIEWS = {
   hessian: spectrumView, track: trackView, sharpness: sharpnessView, verdict: verdictView,
   connect: connectView, matrix: matrixView, merge: mergeView,

@@ -22,12 +22,12 @@ const onOneScale = sharedLines();
 data.results.forEach((entry, n) => {
   const host = hosts[n];
   try {
-    if (entry.kind === "surface" || entry.kind === "trajectory") {
-      const surface = readSurface(entry), key = JSON.stringify([entry.kind, surface.labels]);
+    if (["surface", "trajectory", "race"].includes(entry.kind)) {
+      const surface = readSurface(entry), key = JSON.stringify([entry.kind, surface.labels, entry.kind === "race" ? n : 0]);
       if (!groups.has(key)) groups.set(key, new Group());
       starts.push([surfaceView(host, surface, groups.get(key)), host]);
       if (entry.kind === "surface") surfaces.push(surface);
-      else trajectoryMore(host, entry);
+      else (entry.kind === "race" ? raceMore : trajectoryMore)(host, entry);
     } else if (entry.kind === "line") lineView(host, entry, onOneScale);
     else if (VIEWS[entry.kind]) VIEWS[entry.kind](host, entry);
     else host.append(make("p", { class: "note" }, "There is no picture of this kind of result; its words are below."));

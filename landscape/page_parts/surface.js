@@ -18,7 +18,8 @@ function readSurface(entry) {
     alpha: twice[0] ? wide(alpha, beta) : alpha, beta: twice[1] ? wide(beta, alpha) : beta,
     labels: { alpha: `${record.alpha_label}, \u03b1`, beta: `${record.beta_label}, \u03b2` },
     status: spread(record.status),
-    points: { alpha: numbers(record.point_alpha), beta: numbers(record.point_beta) },
+    points: entry.kind === "race" && record.method === "exact" ? { alpha: [], beta: [] } // every cell
+      : { alpha: numbers(record.point_alpha), beta: numbers(record.point_beta) },
     markers: record.marker_names.map((name, i) => ({
       name, alpha: Number(record.marker_alpha[i]), beta: Number(record.marker_beta[i]), loss: Number(record.marker_loss[i]),
     })),
@@ -27,6 +28,10 @@ function readSurface(entry) {
       step: record.step?.[i], file: record.checkpoint?.[i], loss: Number(record.path_loss?.[i] ?? NaN), off: Number(record.path_off?.[i] ?? NaN),
     })) : [],
     pathLabel: record.path_label || "path",
+    ways: (record.optimizer ?? []).map((name, n) => ({
+      name, tone: `var(--s${n % 6})`,
+      spots: record.position_alpha[n].map((a, i) => [Number(a), Number(record.position_beta[n][i])]).filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b)),
+    })),
     quantities: Object.fromEntries(raw.map(([name, q]) => [name, {
       grid: spread(numbers(q.grid)), point: numbers(q.point), stderr: numbers(q.point_stderr), log: q.log, some: q.stderr_basis === "residual",
     }])),
@@ -188,6 +193,14 @@ function surfaceView(host, surface, group) {
   }
 
   function drawPath(inside) {
+    // Far outside, coordinates are drawn no further than the eye could follow them.
+    const far = (axis, value) => clamp(axis.at(value), -4000, 6000).toFixed(1);
+    for (const way of settings().path ? surface.ways ?? [] : []) {
+      if (!way.spots.length) continue;
+      const d = `M${way.spots.map(([a, b]) => `${far(x, a)},${far(y, b)}`).join("L")}`;
+      inside.append(draw("path", { d, fill: "none", stroke: "#fff", "stroke-width": 3.6, "stroke-linejoin": "round" }));
+      inside.append(draw("path", { d, fill: "none", stroke: way.tone, "stroke-width": 1.9, "stroke-linejoin": "round" }));
+    }
     if (settings().path && surface.path.length) {
       const d = `M${surface.path.map((s) => `${x.at(s.alpha).toFixed(1)},${y.at(s.beta).toFixed(1)}`).join("L")}`;
       inside.append(draw("path", { d, fill: "none", stroke: "#fff", "stroke-width": 3.6, "stroke-linejoin": "round" }));
@@ -196,7 +209,7 @@ function surfaceView(host, surface, group) {
         inside.append(draw("circle", { cx: x.at(s.alpha), cy: y.at(s.beta), r: 3, fill: "#111", stroke: "#fff", "stroke-width": 1 }));
       }
     }
-    if (!surface.markers.some((m) => m.alpha === 0 && m.beta === 0)) {
+    if (surface.kind !== "race" && !surface.markers.some((m) => m.alpha === 0 && m.beta === 0)) {
       const [a, b] = [x.at(0), y.at(0)];
       for (const [tone, wide] of [["#fff", 3.4], ["#111", 1.4]]) inside.append(draw("path", { d: `M${a - 5},${b}h10M${a},${b - 5}v10`, stroke: tone, "stroke-width": wide }));
     }
@@ -395,7 +408,7 @@ function surfaceView(host, surface, group) {
     };
     parts.push(tick("lines", "contour lines"));
     if (surface.points.alpha.length) parts.push(tick("points", "evaluated points"));
-    if (surface.path.length) parts.push(tick("path", surface.pathLabel));
+    if (surface.path.length || surface.ways?.length) parts.push(tick("path", surface.ways?.length ? "ways" : surface.pathLabel));
     if (group.members.length > 1) {
       const box = make("input", { type: "checkbox" });
       box.checked = group.shared;
