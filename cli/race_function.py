@@ -10,6 +10,7 @@ from torch import Tensor
 from typer import BadParameter
 
 from landscape import course, functions, race
+from landscape.errors import UserError
 from landscape.functions import Function
 from landscape.race import LATE, Entry, Settings
 from landscape.results import Array, Race, Surface
@@ -45,6 +46,8 @@ def run(
     ground: Ground,
 ) -> None:
     """The race on the function `name`, left in the session."""
+    if session.out.dry_run:
+        raise UserError("a function takes no memory and seconds only: leave out --dry-run")
     function = functions.named(name, condition=ground.condition, tilt=ground.tilt)
     start = _start(ground.start, function)
     axes = _axes(ground, function, start)

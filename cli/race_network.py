@@ -1,25 +1,30 @@
 """`landscape race ckpt.pt`: each optimizer trains the task's network from one checkpoint on."""
 
+import math
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from landscape import batchnorm, course, race, trajectory
+from landscape import batchnorm, course, race, trajectory, tree
 from landscape.device import free_memory
 from landscape.directions import digest
 from landscape.errors import UserError
+from landscape.objective import Objective
 from landscape.race import Entry, Settings
 from landscape.results import Array, Race, Result, Surface
 from landscape.surface import axis
 
-from . import problem, surface
+from . import costs, problem, surface
+from .costs import Needs, Range
 from .frame import Frame
 from .options import Directions, SetUp
 from .options_race import Ground, Optimizers
 from .problem import Problem
+from .race import sweep_rates
 from .race_run import Contest, contest
 from .session import Analysis, Session, Step
 from .values import grid_size, one_of
@@ -51,6 +56,9 @@ def run(
         training, loaded.theta, m=optimizers.m, seed=setup.seed, whole=loaded.objective
     )
     keep = _stations(loaded, steps, len(entries))
+    if session.out.dry_run:
+        session.plan(loaded, _needs(entries, optimizers, counts, training, len(keep)))
+        return
     going = contest(on, entries, optimizers, settings, keep=keep, looks=[steps])
     drawing = _Drawing(loaded, going, ground, counts)
     config = {
@@ -59,6 +67,28 @@ def run(
         "tolerance": ground.tolerance,
     }
     session.analyse(path, loaded, Analysis(config, drawing.start, drawing.snapshot))
+
+
+def _needs(
+    entries: Sequence[Entry],
+    optimizers: Optimizers,
+    counts: tuple[int, int],
+    training: Objective,
+    stations: int,
+) -> Needs:
+    """What the race would take: steps are of m examples, so many of them are a pass."""
+    plane = costs.surface(counts, exact=False)
+    swept = sum(math.isnan(entry.rate) for entry in entries) * len(sweep_rates(optimizers.sweep))
+    examples = sum(tree.size(batch) or 1 for batch in training.batches)
+    share = min(1.0, optimizers.m / examples)
+    passes = (optimizers.steps or STEPS) * (len(entries) + swept) * share
+    looks = stations * len(entries) + swept
+    return replace(
+        plane,
+        vectors={**plane.vectors, "points of the ways": stations * len(entries), "optimizer": 4},
+        evaluations=Range(plane.evaluations.least + looks, plane.evaluations.most + looks),
+        gradients=Range(passes, 2 * passes),
+    )
 
 
 def _stations(loaded: Problem, steps: int, ways: int) -> list[int]:
@@ -85,7 +115,7 @@ class _Drawing:
         plane = self.frame.config["directions"]
         yield Step({"plane": plane}, 0, None, "plane")
         self.inner = surface.analysis(
-            self.loaded, self.frame, axes, Directions(tolerance=self.ground.tolerance)
+            self.loaded, self.frame, axes, Directions(tolerance=self.ground.tolerance, shard="data")
         )
         found = yield from self.inner.start(_of_plane(records, plane))
         return self._record(found)  # type: ignore[arg-type]

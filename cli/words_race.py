@@ -48,9 +48,7 @@ def _racer(result: Race, row: int) -> str:
     if result.gradients[row] > 1.01 * last and result.diverged[row] < 0:
         words.append(f"{result.gradients[row]} gradients")
     if result.diverged[row] >= 0:
-        words.append(
-            f"diverged after {result.diverged[row]} steps: drawn as far as it was followed"
-        )
+        words.append(f"diverged after {result.diverged[row]} steps: drawn as far as it came")
     if (out := result.leaves(row)) >= 0:
         words.append(f"leaves the picture in step {out}")
     return "; ".join(words)

@@ -21,6 +21,7 @@ COMMANDS = (
     ("connect", "ckpt.pt", "other.pt", "third.pt"),
     ("track", "ckpt.pt", "other.pt"),
     ("trajectory", "ckpt.pt", "other.pt", "third.pt"),
+    ("race", "ckpt.pt"),
     ("gate", "ckpt.pt", "--baseline", "other.pt"),
 )
 

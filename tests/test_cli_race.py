@@ -163,6 +163,7 @@ def test_a_killed_race_keeps_its_trials_and_ends_the_same(terminal):
 @pytest.mark.parametrize(
     ("given", "match"),
     [
+        (("beale", "--dry-run"), "a function takes no memory and seconds only"),
         (("ackley",), "no function 'ackley', and no file either: functions are rosenbrock, beale"),
         (
             ("beale", "--optimizers", "sgd,kfac"),
