@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .session import Analysis, Step
 
 SHARDS = ("auto", "points", "data")
+FEW = (
+    16  # batches a rank: below, messages and uneven shares cost more than waiting for a last point
+)
 MOST_CELLS = 4_000_000  # they are kept as Python objects while points are chosen
 _RANGE = "Range along direction {}; default -1,1, and -0.5,1.5 with --direction-to."
 
@@ -107,12 +110,7 @@ def _run(
             apart = directions.shard != "data" and not fsdp
             loaded = problem.load(setup, path, bn=policy, fsdp=fsdp, apart=apart)
         if out.dry_run:
-            eigen = directions.direction_eigen is not None
-            most = directions.max_evaluations
-            exact = directions.exact or not directions.tolerance
-            points = directions.curvature_points if directions.curvature else 0
-            needs = costs.surface(counts, exact=exact, most=most, eigen=eigen, curvature=points)
-            session.plan(loaded, needs)
+            session.plan(loaded, costs.surface(counts, directions))
             continue
         span = frame.build(loaded, setup, directions, len(axes), source=path)
         session.analyse(path, loaded, analysis(loaded, span, axes, directions))
@@ -121,10 +119,10 @@ def _run(
 
 
 def shares_points(shard: str, batches: int) -> bool:
-    """Whether ranks share out points; by themselves where there are fewer batches than ranks."""
+    """Whether ranks share out points; by themselves where each would have few batches."""
     from landscape import ranks
 
-    return shard == "points" or (shard == "auto" and batches < ranks.count())
+    return shard == "points" or (shard == "auto" and batches < FEW * ranks.count())
 
 
 def analysis(

@@ -147,7 +147,7 @@ class Product(abc.ABC):
 
     def graph_bytes(self) -> float:
         """What the graphs of all examples would hold, judged by the first batch: a gradient."""
-        return self._bytes_per_example() * self.losses.total.numel()
+        return self._bytes_per_example(self.objective) * self.losses.total.numel()
 
     @abc.abstractmethod
     def _linear(self, loss: PerExample, leaves: Tensors, keep: bool) -> Linear:
