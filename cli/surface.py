@@ -93,7 +93,11 @@ def _run(
         raise BadParameter(f"at most {len(counts)} for a {kind}", param_hint="--direction-to")
 
     if fsdp:
-        whole = {"--mark": directions.mark, "--direction-eigen": directions.direction_eigen}
+        whole = {
+            "--mark": directions.mark,
+            "--direction-eigen": directions.direction_eigen,
+            "--shard points": directions.shard == "points",
+        }
         refuse_beside_fsdp(whole)
 
     from landscape.surface import axis
@@ -118,11 +122,17 @@ def _run(
     session.finish()
 
 
-def shares_points(shard: str, batches: int) -> bool:
-    """Whether ranks share out points; by themselves where each would have few batches."""
-    from landscape import ranks
+def shares_points(shard: str, problem: "Problem") -> bool:
+    """Whether ranks share out points; by themselves where each would have few batches.
 
-    return shard == "points" or (shard == "auto" and batches < FEW * ranks.count())
+    No rank can evaluate a network alone that is sharded over all.
+    """
+    from landscape import ranks, sharded
+
+    if isinstance(problem.objective.evaluation, sharded.ShardedEvaluation):
+        return False
+    few = problem.batches.count < FEW * ranks.count()
+    return shard == "points" or (shard == "auto" and few)
 
 
 def analysis(
@@ -151,7 +161,7 @@ def analysis(
                 known=points,
                 tolerance=tolerance,
                 max_evaluations=most,
-                apart=shares_points(options.shard, problem.batches.count),
+                apart=shares_points(options.shard, problem),
             )
         )
         if options.curvature:
