@@ -68,26 +68,32 @@ def race() -> None:
     f = objective(trained(NETWORKS["CNN with BatchNorm"])).over(batches)
     theta = f.theta()
     tell(f"CNN with BatchNorm, {theta.numel():,} parameters, 1347 examples, batches of {BATCH}")
-    tell(f"{'':12s}{'':>14s}{'one rank':>10s}{'two ranks':>10s}{'efficiency':>12s}")
-    works = {"surface": lambda: plane(f, theta), "eigenvalues": lambda: eigenvalues(f, theta)}
+    tell(f"{'':24s}{'':>14s}{'one rank':>10s}{'two ranks':>10s}{'efficiency':>12s}")
+    works = {
+        "surface, batches shared": lambda: plane(f, theta, apart=False),
+        "surface, points shared": lambda: plane(f, theta, apart=True),
+        "eigenvalues": lambda: eigenvalues(f, theta),
+    }
     for name, work in works.items():
         timed(work)
         turns = [(timed(work, apart=True), timed(work)) for _ in range(TURNS)]
         for kind, what in enumerate(("by the clock", "by CPU time")):
             one, two = (statistics.median(turn[i][kind] for turn in turns) for i in (0, 1))
             share = f"{100 * one / (2 * two):.0f} %"
-            tell(f"{name:12s}{what:>14s}{one:8.2f} s{two:8.2f} s{share:>12s}")
+            tell(f"{name:24s}{what:>14s}{one:8.2f} s{two:8.2f} s{share:>12s}")
     few, many = (sent(f, theta, products) for products in (10, 20))
     tell(f"a rank sends {(many - few) // 10:,} bytes for a product of {4 * theta.numel():,} bytes")
     process_group.finish()
 
 
-def plane(f: Objective, theta: torch.Tensor) -> None:
-    """81 points of a surface, as a tolerance of 1 % takes them."""
+def plane(f: Objective, theta: torch.Tensor, *, apart: bool) -> None:
+    """81 points of a surface, as a tolerance of 1 % takes them; `apart` shares out points."""
     generator = torch.Generator().manual_seed(0)
     pair = [directions.random(f.space, theta, generator) for _ in range(2)]
     axes = [surface.axis(-1, 1, 9)] * 2
-    surface.finish(surface.evaluate(f, theta, pair, axes=axes, tolerance=0.0))
+    at = surface.along(f, theta, pair)
+    for _ in surface.sample(at, axes, tolerance=0.0, apart=apart):
+        pass
 
 
 def eigenvalues(f: Objective, theta: torch.Tensor, products: int = PRODUCTS) -> None:
@@ -161,12 +167,15 @@ def model() -> None:
             compute = flops / FLOPS
             shares = [compute / (compute + summing(4 * size, count)) for count in counts]
             cells = " | ".join(f"{100 * share:.1f} %" for share in shares)
-            print(f"| {size:.0e} | {tokens:,} | {flops:.1e} | {4 * size:.0e} | {cells} |")
+            sizes = f"{size / 1e6:,.0f} M | {tokens:,} | {flops:.1e} | {4 * size / 1e9:g} GB"
+            print(f"| {sizes} | {cells} |")
+    print()
     for count in counts[1:]:
         per_float = summing(4.0, count, latency=0.0)
         least = 9 * per_float * FLOPS / (GRADIENTS * 6)
         print(f"90 % on {count} GPUs takes {least:,.0f} tokens on each")
-    print(f"a basis of {BASIS} vectors and four more fit {MEMORY / 4 / (BASIS + 4):.1e} parameters")
+    most = MEMORY / 4 / (BASIS + 4) / 1e6
+    print(f"{BASIS} vectors of the basis and 4 more fill a GPU at {most:,.0f} M parameters")
 
 
 def summing(size: float, count: int, *, latency: float = LATENCY) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from .options import SetUp
+from .options import Directions, SetUp
 
 if TYPE_CHECKING:
     from landscape.estimate import Estimate
@@ -111,8 +111,8 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
     shown = pace.why or f"{pace.product:.3g}"
     times = f"forward {pace.forward:.3g}, gradient {pace.gradient:.3g}"
     report("seconds", f"{times}, Hessian product {shown}")
-    plane, line = (costs.surface(counts, exact=False) for counts in ((51, 51), (251,)))
-    exact = costs.surface((51, 51), exact=True).evaluations.most * pace.forward
+    plane, line = (costs.surface(counts, Directions()) for counts in ((51, 51), (251,)))
+    exact = costs.surface((51, 51), Directions(exact=True)).evaluations.most * pace.forward
     usual = plane.evaluations.times(pace.forward)
     report("landscape surface", f"about {_seconds(usual)}, {exact:.2g} s with --exact")
     report("landscape line", f"about {_seconds(line.evaluations.times(pace.forward))}")

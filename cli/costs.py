@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from landscape.policy import Policy
     from landscape.recipe import Plan
 
+    from .options import Directions
     from .options_connect import Looking, Paths
 
 SEARCH = (5, 60)  # products for an eigenvalue
@@ -52,29 +53,22 @@ class Needs:
     least_basis: int = 0
 
 
-def surface(
-    counts: Sequence[int],
-    *,
-    exact: bool,
-    most: int | None = None,
-    eigen: bool = False,
-    curvature: int = 0,
-) -> Needs:
-    """Of a plane, or of a line: the levels of the nested grid that usually suffice.
-
-    With eigenvectors as directions, and curvature at so many points.
-    """
+def surface(counts: Sequence[int], options: "Directions") -> Needs:
+    """Of a plane, or of a line: the levels of the nested grid that usually suffice."""
+    exact, most = options.exact or not options.tolerance, options.max_evaluations
     cells = math.prod(counts) + any(count % 2 == 0 for count in counts)  # and the checkpoint
     limit = min(cells, most or cells)
     least, usual = ((81, 289) if len(counts) == 2 else (9, 251)) if not exact else (cells, cells)
     first = least if least <= limit else min(5 ** len(counts), limit)  # the coarsest level
     found = Range(limit, limit) if exact else Range(first, min(usual, limit))
     vectors = {"directions": len(counts), "point": 1}
-    searches = int(eigen) + curvature
-    if not searches:
+    searches = Range(*SEARCH).times(options.direction_eigen is not None)
+    if options.curvature:
+        points = min(limit, options.curvature_points)
+        searches = Range(searches.least + 5 * min(points, 9), searches.most + 60 * points)
+    if not searches.most:
         return Needs(vectors, found)
-    basis = {**vectors, "Krylov basis": 42}
-    return Needs(basis, found, Range(int(eigen), int(eigen)), Range(*SEARCH).times(searches))
+    return Needs({**vectors, "Krylov basis": 42}, found, Range(1, 1), searches)
 
 
 def hessian(settings: "Settings", blocks: int) -> Needs:

@@ -302,8 +302,8 @@ class Directions:
         _plane(
             metavar="auto|points|data",
             help="What several processes share out: the points, of which each evaluates whole "
-            "ones, or the batches of every point. By default points where there are fewer batches "
-            "than processes.",
+            "ones, or the batches of every point. By default points where there are fewer than 16 "
+            "batches for each process.",
         ),
     ] = "auto"
 

@@ -1,5 +1,6 @@
 """What a run will hold and how long it will take here, measured on a few batches beforehand."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from landscape import ranks, tree
+from landscape import ranks, sharded, tree
 from landscape.device import free_memory
 from landscape.errors import UserError
 
@@ -112,7 +113,9 @@ def pace(problem: "Problem", *, gradients: bool = True, products: bool = True) -
     first = next(iter(problem.batches))
     size = tree.size(first) or 1
     scale = _examples(problem) / size
-    with ranks.alone():
+    # A network that is sharded over the ranks takes all of them.
+    whole = isinstance(objective.evaluation, sharded.ShardedEvaluation)
+    with contextlib.nullcontext() if whole else ranks.alone():
         one = objective.over([first])
         forward = _seconds(lambda: one.evaluate(theta)) * scale
         gradient = _seconds(lambda: one.gradient(theta)) * scale if gradients else 0.0

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .session import Analysis, Step
 
 SHARDS = ("auto", "points", "data")
+FEW = (
+    16  # batches a rank: below, messages and uneven shares cost more than waiting for a last point
+)
 MOST_CELLS = 4_000_000  # they are kept as Python objects while points are chosen
 _RANGE = "Range along direction {}; default -1,1, and -0.5,1.5 with --direction-to."
 
@@ -111,12 +114,7 @@ def _run(
             apart = directions.shard != "data" and not fsdp
             loaded = problem.load(setup, path, bn=policy, fsdp=fsdp, apart=apart)
         if out.dry_run:
-            eigen = directions.direction_eigen is not None
-            most = directions.max_evaluations
-            exact = directions.exact or not directions.tolerance
-            points = directions.curvature_points if directions.curvature else 0
-            needs = costs.surface(counts, exact=exact, most=most, eigen=eigen, curvature=points)
-            session.plan(loaded, needs)
+            session.plan(loaded, costs.surface(counts, directions))
             continue
         span = frame.build(loaded, setup, directions, len(axes), source=path)
         session.analyse(path, loaded, analysis(loaded, span, axes, directions))
@@ -124,11 +122,17 @@ def _run(
     session.finish()
 
 
-def shares_points(shard: str, batches: int) -> bool:
-    """Whether ranks share out points; by themselves where there are fewer batches than ranks."""
-    from landscape import ranks
+def shares_points(shard: str, problem: "Problem") -> bool:
+    """Whether ranks share out points; by themselves where each would have few batches.
 
-    return shard == "points" or (shard == "auto" and batches < ranks.count())
+    No rank can evaluate a network alone that is sharded over all.
+    """
+    from landscape import ranks, sharded
+
+    if isinstance(problem.objective.evaluation, sharded.ShardedEvaluation):
+        return False
+    few = problem.batches.count < FEW * ranks.count()
+    return shard == "points" or (shard == "auto" and few)
 
 
 def analysis(
@@ -157,8 +161,7 @@ def analysis(
                 known=points,
                 tolerance=tolerance,
                 max_evaluations=most,
-                apart=not problem.objective.space.split
-                and shares_points(options.shard, problem.batches.count),
+                apart=shares_points(options.shard, problem),
             )
         )
         if options.curvature:

@@ -60,11 +60,7 @@ def trajectory(
     with problem.pointing_to_check(paths[-1]):
         last = problem.load(setup, paths[-1], bn=policy, apart=directions.shard != "data")
     if out.dry_run:
-        eigen = directions.direction_eigen is not None
-        exact = directions.exact or not directions.tolerance
-        session.plan(
-            last, costs.surface(counts, exact=exact, most=directions.max_evaluations, eigen=eigen)
-        )
+        session.plan(last, costs.surface(counts, directions))
         session.finish()
         return
     way = _way(last, setup, paths)

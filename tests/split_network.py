@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from landscape import directions, lanczos, ranks, rematerialisation, sharded, space
+from landscape import directions, lanczos, process_group, ranks, rematerialisation, sharded, space
 from landscape.objective import MATRICES, Objective
 
 CPU = torch.device("cpu")
@@ -197,7 +197,7 @@ def save_distributed(path):
 
 def main(path):
     """Measure in this process of several, and keep what the first has found."""
-    ranks.start(CPU)
+    process_group.start(CPU)
     save_distributed(path.with_name("dcp"))
     found = {str(dtype): measured(dtype) for dtype in (torch.float64, torch.float32)}
     found["eigenvalues"] = eigenvalues(torch.float64)

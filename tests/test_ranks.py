@@ -30,9 +30,16 @@ max = 1e-9
 GATE = ("gate", "a.pt", "--baseline", "b.pt", "--policy", "gate.toml")
 EFFORT = ("--steps", "5", "--draws", "4", "--rho", "0.05", "--no-plot")
 ANALYSES = {
-    "surface": ("surface", "a.pt", *QUICK),
+    "surface": ("surface", "a.pt", *QUICK, "--shard", "data"),
     "line": ("line", "a.pt", "--direction-to", "b.pt", "--resolution", "9", "--no-plot"),
     "points": ("surface", "a.pt", *QUICK, "--shard", "points"),
+    "shared": (
+        *("line", "a.pt", "--direction-to", "b.pt"),
+        *("--resolution", "9"),
+        "--no-plot",
+        "--shard",
+        "data",
+    ),
     "one batch": ("line", "a.pt", "--resolution", "9", "--no-plot", "--batch-size", "96"),
     "eigen": ("line", "a.pt", "--resolution", "5", "--no-plot", "--direction-eigen", "1"),
     "hessian": (
