@@ -16,7 +16,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from landscape.objective import Objective
 
 REPRODUCED, UNCLEAR, NOT_REPRODUCED = "reproduced", "unclear", "not reproduced"
 
@@ -88,14 +94,34 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def landscape(*words: str | Path) -> None:
-    """Run a command of the tool as installed beside this Python; ends where it fails."""
+def landscape(*words: str | Path, folder: Path | None = None) -> None:
+    """Run a command of the tool as installed beside this Python; ends where it fails.
+
+    Results go to `folder`, or here, where no -o says otherwise.
+    """
     command = [Path(sys.executable).with_name("landscape"), *words]
     # Networks this small gain nothing from more threads.
     environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     if done.returncode:
         sys.exit(f"landscape {' '.join(map(str, words))}\n{done.stderr}")
+
+
+def over(task: type, net: "nn.Module", dtype: "torch.dtype", **settings: Any) -> "Objective":
+    """The loss of `task` as a function of all weights of `net`, for the library.
+
+    `settings` are keyword arguments of the task's members, such as data_split="val" for data.
+    """
+    import torch
+
+    from landscape.batches import Batches
+    from landscape.objective import Objective
+    from landscape.space import trainable
+    from landscape.task import from_object
+
+    space = trainable(net, dtype=dtype, device=torch.device("cpu"))
+    bound = from_object(task, settings={k.replace("_", ".", 1): v for k, v in settings.items()})
+    return Objective(bound, net, space, Batches(bound.data, dtype=dtype))
 
 
 def judge(held: Sequence[bool]) -> str:
@@ -111,7 +137,7 @@ def judge(held: Sequence[bool]) -> str:
 
 
 def conclude(run: Run, *, measured: str, verdict: str, picture: Path) -> NoReturn:
-    """Say what came out and leave.
+    """Say what came out, and at the price of how many seconds of one core, and leave.
 
     Exits with 1 where the claim is not reproduced; with --control, unless it is not reproduced.
 
@@ -128,4 +154,5 @@ def conclude(run: Run, *, measured: str, verdict: str, picture: Path) -> NoRetur
     print(f"measured: {measured}")
     print(f"verdict: {verdict}")
     print(f"picture: {picture}")
+    print(f"seconds: {sum(os.times()[:4]):.0f}")
     sys.exit((verdict == NOT_REPRODUCED) != run.control)

@@ -19,16 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from claims import Run, arguments, conclude, judge
+from claims import Run, arguments, conclude, judge, over
 from sklearn.datasets import load_digits
 from torch import nn
 
 from landscape import directions, plot, plot_compare, surface
-from landscape.batches import Batches
-from landscape.objective import Objective
 from landscape.results import Surface
-from landscape.space import trainable
-from landscape.task import from_object
 
 QUICK = True
 SEEDS = (3, 4, 5)
@@ -74,9 +70,8 @@ def train(seed: int) -> nn.Module:
 
 def computed(net: nn.Module, normalisation: str) -> Surface:
     """The surface of a network along two random directions of a fixed seed."""
-    task = from_object(Digits)
-    space = trainable(net, dtype=torch.float64, device=torch.device("cpu"))
-    objective = Objective(task, net, space, Batches(task.data, dtype=torch.float64))
+    objective = over(Digits, net, torch.float64)
+    space = objective.space
     theta, generator = objective.theta(), torch.Generator().manual_seed(0)
     plane = [
         directions.random(space, theta, generator, normalisation=normalisation) for _ in range(2)
