@@ -1,82 +1,42 @@
-"""Small batches and sharpness-aware minimisation end in flatter minima, or do they?
+"""How flat minima are that different recipes lead to, for the examples that compare them.
 
-Claims: training on large batches ends in sharper minima (Keskar et al. 2017, section 2), and SAM
-ends in flatter ones than SGD (Foret et al. 2021, section 3).
-
-    python examples/flatness.py [FOLDER]
-
-Trains an MLP on digits from three seeds by SGD on batches of 32, by SAM on the same batches, and
-by gradient descent on all examples: momentum 0.9, a learning rate of 0.1 that falls to 0 along a
-cosine (as Foret et al. have it), and 1720 steps each, 40 epochs of the small batches. Sharpness of
-a cross-entropy falls with the loss itself, so every run is measured twice: at the end, and where
-its training loss first reaches 0.01. The claims are about the end; the second says how much of them
-the lower loss could be, though in the midst of training small batches are noisy. `landscape
-sharpness` gives the largest rise in balls of radius 0.05, plain and adaptive. A claim is reproduced
-where all three seeds say so, by a tenth at least. Under a minute; writes `flatness.png`.
+Momentum 0.9, a learning rate of 0.1 that falls to 0 along a cosine (as Foret et al. 2021 have it),
+1720 steps. Sharpness of a cross-entropy falls with the loss itself, so every run is measured twice:
+at the end, and where its training loss first is 0.01.
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from claims import Run, conclude, judge, landscape
 from matplotlib.figure import Figure
-from sklearn.datasets import load_digits
+from minima import Digits
 from torch import nn
 
-from landscape import store
+from landscape import plot, store
+from landscape.results import Sharpness
 
-SEEDS = (0, 1, 2)
 STEPS, RATE, BATCH = 1720, 0.1, 32
-RHO = 0.05  # of SAM, and of the balls
-LIKE = 0.01  # training loss at which runs are compared
-SLACK = 1.1  # a ratio nearer to 1 than this says nothing
+RHO = 0.05  # of the balls
+ASCENT = 0.05  # rho of SAM, the default of its authors
+LIKE = 0.01  # training loss at which runs are compared too
+OTHER = 1000  # added to the seeds of one side, where both have one recipe
 NORMS = ("plain", "adaptive")
 WHEN = {"end": "at the end", "like": f"at a loss of {LIKE:g}"}
-NAMES = {"sgd": "SGD, 32", "sam": "SAM, 32", "full": "GD, all"}
-CLAIMS = {
-    "large batches land sharper than small ones (Keskar et al. 2017)": ("full", "sgd"),
-    "SGD lands sharper than SAM (Foret et al. 2021)": ("sgd", "sam"),
-}
+NAMES = {"sgd": "SGD, batches of 32", "sam": "SAM, batches of 32", "full": "all examples at once"}
 
 
-class Digits:
-    """A task: the network, the examples it is trained on, and its loss."""
-
-    @staticmethod
-    def model():
-        """64-64-64-10 with ReLU."""
-        return nn.Sequential(
-            *(nn.Linear(64, 64), nn.ReLU()), *(nn.Linear(64, 64), nn.ReLU()), nn.Linear(64, 10)
-        )
-
-    @staticmethod
-    def data(split="train"):
-        """Images (N, 64) in [0, 1] and labels: 1347 to train on, 450 held out ("val")."""
-        images, labels = load_digits(return_X_y=True)
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-        chosen = order[:1347] if split == "train" else order[1347:]
-        return torch.tensor(images, dtype=torch.float32)[chosen] / 16, torch.tensor(labels)[chosen]
-
-    @staticmethod
-    def loss(net, batch):
-        """Cross-entropy of each example."""
-        images, labels = batch
-        return F.cross_entropy(net(images), labels, reduction="none")
-
-
-def train(recipe: str, seed: int, folder: Path) -> dict[str, Path]:
-    """Checkpoints of one run: where the training loss is first 0.01 or less, and at the end."""
+def train(recipe: str, seed: int, path: Path) -> dict[str, Path]:
+    """Checkpoints of one run: where the training loss is 0.01 or less, and at the end."""
     torch.manual_seed(seed)
     net, (images, labels) = Digits.model(), Digits.data()
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    paths = {when: folder / f"{recipe}_{seed}_{when}.pt" for when in ("like", "end")}
+    paths = {when: path.with_name(f"{path.name}_{when}.pt") for when in WHEN}
     reached, order = False, []
-    for _ in range(STEPS):
-        if not reached:
+    for step in range(STEPS):
+        if not reached and step % 10 == 0:
             with torch.no_grad():
                 reached = float(Digits.loss(net, (images, labels)).mean()) <= LIKE
             if reached:
@@ -87,7 +47,7 @@ def train(recipe: str, seed: int, folder: Path) -> dict[str, Path]:
         batch = images[chosen], labels[chosen]
         slopes = gradients(net, batch)
         if recipe == "sam":
-            scale = RHO / torch.cat([g.flatten() for g in slopes]).norm()
+            scale = ASCENT / torch.cat([g.flatten() for g in slopes]).norm()
             move(net, slopes, scale)
             at_top = gradients(net, batch)
             move(net, slopes, -scale)
@@ -114,75 +74,64 @@ def move(net: nn.Module, slopes: tuple, scale: torch.Tensor) -> None:
             p.add_(scale * g)
 
 
-def measure(paths: list[Path], folder: Path) -> None:
-    """Run `landscape sharpness`, which leaves a result of each checkpoint."""
-    command = ["sharpness", *map(str, paths), "--task", f"{Path(__file__).resolve()}:Digits"]
-    measures = ["--measure", "sam,worst", "--rho", str(RHO), "--overwrite", "--no-plot", "--quiet"]
-    subprocess.run(
-        [Path(sys.executable).with_name("landscape"), *command, *measures],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def said(ratios: list[float]) -> str:
-    """Whether all seeds say the same."""
-    if min(ratios) >= SLACK:
-        return "reproduced"
-    return "not reproduced" if max(ratios) < SLACK else "unclear"
-
-
-def draw(found: dict[str, dict], path: Path) -> None:
-    """The largest rise over the training loss, a point for each network."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    for axes, norm in zip(figure.subplots(1, 2), NORMS, strict=True):
-        for when, marker in (("like", "o"), ("end", "s")):
-            for n, (recipe, name) in enumerate(NAMES.items()):
-                results = [found[when][recipe, seed] for seed in SEEDS]
-                rises = [result.value("worst", norm, RHO) for result in results]
-                label = f"{name}, {WHEN[when]}"
-                style = {"color": f"C{n}", "mfc": f"C{n}" if when == "end" else "none"}
-                axes.loglog([r.loss for r in results], rises, marker, label=label, **style)
-        axes.set(title=f"{norm} norm", xlabel="training loss", ylabel=f"largest rise at {RHO:g}")
-    axes.legend(fontsize=7, edgecolor="none")
-    figure.savefig(path, dpi=150)
-
-
-def main(folder: Path) -> None:
-    """Train, measure, and say what came out."""
-    torch.set_num_threads(1)  # networks this small gain nothing from more
-    work = folder.resolve() / "flatness"
-    work.mkdir(parents=True, exist_ok=True)
-    runs = {(r, seed): train(r, seed, work) for r in NAMES for seed in SEEDS}
-    measure([path for paths in runs.values() for path in paths.values()], work)
-    found = {
-        when: {
-            key: store.load(work / paths[when].with_suffix(".sharpness.h5").name)
-            for key, paths in runs.items()
-        }
+def measured(recipe: str, seeds: list[int], work: Path) -> dict[str, list[Sharpness]]:
+    """What `landscape sharpness` finds after training by a recipe, by when."""
+    runs = [train(recipe, seed, work / f"{recipe}_{seed}") for seed in seeds]
+    paths = [path for checkpoints in runs for path in checkpoints.values()]
+    task = ("--task", f"{Path(__file__).with_name('minima.py')}:Digits")
+    what = ("--measure", "worst", "--rho", str(RHO), "--overwrite", "--no-plot")
+    landscape("sharpness", *paths, *task, *what, folder=work)
+    return {
+        when: [store.load(work / f"{checkpoints[when].stem}.sharpness.h5") for checkpoints in runs]
         for when in WHEN
     }
-    held = True
-    for claim, (sharper, flatter) in CLAIMS.items():
-        print(f"claim: {claim}")
-        for when in WHEN:
-            pairs = [(found[when][sharper, seed], found[when][flatter, seed]) for seed in SEEDS]
-            loss = ", ".join(f"{a.loss:.1e} and {b.loss:.1e}" for a, b in pairs)
-            print(f"  {WHEN[when]}, training losses {loss} (seeds {SEEDS})")
-            for norm in NORMS:
-                rises = [[r.value("worst", norm, RHO) for r in pair] for pair in pairs]
-                ratios = [a / b for a, b in rises]
-                values = ", ".join(f"{a:.1e} / {b:.1e} = {a / b:.2f}" for a, b in rises)
-                print(f"    {norm:8s} {values}: {said(ratios)}")
-                held &= (when, norm) != ("end", "plain") or said(ratios) == "reproduced"
-    draw(found, folder / "flatness.png")
-    whole = "reproduced" if held else "not reproduced"
-    print(f"verdict: {whole} at the end in the plain norm, as claimed; the rest as above")
-    print(f"picture: {folder / 'flatness.png'}")
-    sys.exit(not held)
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("."))
+def draw(found: list[tuple[str, dict[str, list[Sharpness]]]], path: Path) -> None:
+    """The largest rise over the training loss, a point for each network."""
+    with plot.style():
+        figure = Figure(figsize=(7.4, 3.4), layout="constrained")
+        for axes, norm in zip(figure.subplots(1, 2), NORMS, strict=True):
+            for n, (name, results) in enumerate(found):
+                for when, fill in (("like", "none"), ("end", f"C{n}")):
+                    rises = [result.value("worst", norm, RHO) for result in results[when]]
+                    losses = [result.loss for result in results[when]]
+                    style = {"color": f"C{n}", "mfc": fill, "label": f"{name}, {WHEN[when]}"}
+                    axes.loglog(losses, rises, "o", ms=4, **style)
+            axes.set(title=f"{norm} norm", xlabel="training loss")
+            axes.set_ylabel(f"largest rise within {RHO:g}")
+        axes.legend(edgecolor="none")
+        plot.save(figure, path)
+
+
+def compare(run: Run, *, sharper: str, flatter: str, times: float, name: str) -> None:
+    """Train by two recipes, measure, and conclude whether the one lands sharper by `times`."""
+    torch.set_num_threads(1)  # networks this small gain nothing from more
+    work = run.folder / name
+    work.mkdir(exist_ok=True)
+    first = (flatter, [s + OTHER for s in run.seeds]) if run.control else (sharper, [*run.seeds])
+    found = [
+        (f"{NAMES[recipe]}{' again' if run.control and n == 0 else ''}", measured(recipe, s, work))
+        for n, (recipe, s) in enumerate((first, (flatter, [*run.seeds])))
+    ]
+    ratios = {}
+    for when in WHEN:
+        for norm in NORMS:
+            pairs = list(zip(*(results[when] for _, results in found), strict=True))
+            rises = [[r.value("worst", norm, RHO) for r in pair] for pair in pairs]
+            ratios[when, norm] = [a / b for a, b in rises]
+            values = ", ".join(f"{a:.1e} / {b:.1e} = {a / b:.2f}" for a, b in rises)
+            print(f"{WHEN[when]}, {norm} norm: {values}")
+        losses = ", ".join(f"{a.loss:.1e} and {b.loss:.1e}" for a, b in pairs)
+        print(f"{WHEN[when]}, training losses {losses}")
+    draw(found, run.folder / f"{name}.png")
+    words = {key: ", ".join(f"{ratio:.2g}" for ratio in row) for key, row in ratios.items()}
+    conclude(
+        run,
+        measured="; ".join(
+            f"{norm} norm: {words['end', norm]} times the rise, {words['like', norm]} at like loss"
+            for norm in NORMS
+        ),
+        verdict=judge([ratio >= times for ratio in ratios["end", "plain"]]),
+        picture=run.folder / f"{name}.png",
+    )

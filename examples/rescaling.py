@@ -1,35 +1,36 @@
 """Filter normalisation makes surfaces comparable between rescaled copies of one network.
 
-Claim (Li et al. 2018, section 4): multiply one layer of a ReLU network by c and divide the next
-by c, and the network computes the same function, but a surface along plain random directions
-changes; along filter-normalised ones it does not (biases held still).
+Claim (Li et al. 2018, section 4): Multiply one layer of a ReLU network by c and divide the next by
+c: its surface along plain random directions changes, along filter-normalised ones it does not.
 
-    python examples/rescaling.py [FOLDER]
+Thresholds (fixed on seeds 0, 1, 2): the logarithm of the loss moves by less than 1e-9 at every
+point of the normalised surface, and by more than 0.1 somewhere on the plain one, for every seed.
 
-Trains an MLP on digits in seconds, writes `rescaling.png`, prints the measured verdict.
+Control (--control): c = 1, which rescales nothing: the plain surface must not change.
+
+    python examples/rescaling.py [FOLDER] [--seeds 3,4,5] [--control]
+
+Trains MLPs without biases on digits, and computes their surfaces with the library. A few seconds.
 """
 
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from claims import Run, arguments, conclude, judge, over
 from sklearn.datasets import load_digits
 from torch import nn
 
-from landscape import directions, surface
-from landscape.batches import Batches
-from landscape.objective import Objective
+from landscape import directions, plot, plot_compare, surface
 from landscape.results import Surface
-from landscape.space import trainable
-from landscape.task import from_object
 
-SCALE = 7.0
+QUICK = True
+SEEDS = (3, 4, 5)
+SCALE = 7.0  # c
 PLAIN_NORM = 10.0  # length of the directions that are not normalised
-HELD, MOVED = 1e-9, 0.1  # largest difference of the logarithm of the loss that counts as either
+HELD, MOVED = 1e-9, 0.1  # largest change of the logarithm of the loss that counts as either
 
 
 class Digits:
@@ -67,11 +68,10 @@ def train(seed: int) -> nn.Module:
     return net
 
 
-def draw(net: nn.Module, normalisation: str) -> Surface:
+def computed(net: nn.Module, normalisation: str) -> Surface:
     """The surface of a network along two random directions of a fixed seed."""
-    task = from_object(Digits)
-    space = trainable(net, dtype=torch.float64, device=torch.device("cpu"))
-    objective = Objective(task, net, space, Batches(task.data, dtype=torch.float64))
+    objective = over(Digits, net, torch.float64)
+    space = objective.space
     theta, generator = objective.theta(), torch.Generator().manual_seed(0)
     plane = [
         directions.random(space, theta, generator, normalisation=normalisation) for _ in range(2)
@@ -82,37 +82,57 @@ def draw(net: nn.Module, normalisation: str) -> Surface:
     return surface.finish(surface.evaluate(objective, theta, plane, axes=axes))
 
 
-def main(folder: Path) -> None:
-    """Draw four surfaces, compare them in pairs, and say what came out."""
-    net = train(seed=0)
-    copy = train(seed=0)
+def rescaled(net: nn.Module, scale: float) -> nn.Module:
+    """A copy that computes the same function."""
+    copy = Digits.model().double()
+    copy.load_state_dict(net.state_dict())
     with torch.no_grad():
-        copy[0].weight *= SCALE
-        copy[2].weight /= SCALE
-    pairs = {rule: (draw(net, rule), draw(copy, rule)) for rule in ("filter", "none")}
-    gaps = {
-        rule: float(np.abs(np.log(a.loss.grid) - np.log(b.loss.grid)).max())
-        for rule, (a, b) in pairs.items()
-    }
-    figure = Figure(figsize=(7.5, 6.8), layout="constrained")
-    for row, (rule, pair) in zip(figure.subplots(2, 2), pairs.items(), strict=True):
-        low, high = np.log10([pair[0].loss.grid.min(), pair[0].loss.grid.max()])
-        levels = MaxNLocator(12).tick_values(low, high)
-        for axes, result, name in zip(
-            row, pair, ("network", f"rescaled by {SCALE:g}"), strict=True
-        ):
-            heights = np.log10(result.loss.grid.T)
-            shown = axes.contourf(result.alpha, result.beta, heights, levels, extend="both")
-            axes.set(title=f"{name}, normalisation: {rule}", aspect="equal")
-        figure.colorbar(shown, ax=row, label="log10 of the loss")
-    path = folder / "rescaling.png"
-    figure.savefig(path, dpi=150)
-    held = gaps["filter"] < HELD and gaps["none"] > MOVED
-    print("claim: filter-normalised surfaces ignore the scale of ReLU layers (Li et al. 2018)")
-    print(f"largest change of log loss: {gaps['filter']:.1e} normalised, {gaps['none']:.1e} plain")
-    print(f"verdict: {'reproduced' if held else 'not reproduced'}; picture: {path}")
-    sys.exit(not held)
+        copy[0].weight *= scale
+        copy[2].weight /= scale
+    return copy
+
+
+def moved(pair: tuple[Surface, Surface]) -> float:
+    """The largest change of the logarithm of the loss."""
+    a, b = (np.log(one.loss.grid) for one in pair)
+    return float(np.abs(a - b).max())
+
+
+def draw(pairs: dict[str, tuple[Surface, Surface]], scale: float, path: Path) -> None:
+    """All four surfaces on the scale of the networks as they were trained."""
+    shown = [
+        replace(one, title=f"{name}, {'normalised' if rule == 'filter' else 'plain'}")
+        for rule, pair in pairs.items()
+        for one, name in zip(pair, ("as trained", f"rescaled by {scale:g}"), strict=True)
+    ]
+    trained = np.concatenate([pair[0].loss.grid for pair in pairs.values()])
+    with plot.style():
+        limits = float(trained.min()), float(trained.max())
+        plot.save(plot_compare.picture(shown, "loss", limits), path)
+
+
+def main(run: Run) -> None:
+    """Train, draw every network and its copy along both kinds of directions, compare."""
+    scale = 1.0 if run.control else SCALE
+    gaps: dict[str, list[float]] = {"filter": [], "none": []}
+    for seed in run.seeds:
+        net = train(seed)
+        both = net, rescaled(net, scale)
+        pairs = {rule: tuple(computed(one, rule) for one in both) for rule in gaps}
+        for rule, pair in pairs.items():
+            gaps[rule].append(moved(pair))
+        if seed == run.seeds[0]:
+            draw(pairs, scale, run.folder / "rescaling.png")
+        print(f"seed {seed}: {gaps['filter'][-1]:.1e} normalised, {gaps['none'][-1]:.2g} plain")
+    held = [f < HELD and n > MOVED for f, n in zip(gaps["filter"], gaps["none"], strict=True)]
+    conclude(
+        run,
+        measured=f"log loss moves by up to {max(gaps['filter']):.0e} on normalised surfaces, by "
+        f"{min(gaps['none']):.2g} to {max(gaps['none']):.2g} on plain ones (c = {scale:g})",
+        verdict=judge(held),
+        picture=run.folder / "rescaling.png",
+    )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("."))
+    main(arguments(__doc__, SEEDS))
