@@ -64,5 +64,5 @@ def draw(axes: Any, result: Spectrum) -> None:
     axes.invert_yaxis()
     rest = len(result.block) - len(chosen)
     more = f"; {rest} more blocks of smaller lambda_max are not drawn" if rest else ""
-    axes.set_xlabel(f"eigenvalue of the block (loss per squared weight){more}")
+    axes.set_xlabel(f"eigenvalue of the block ({result.unit}){more}")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, edgecolor="none")
