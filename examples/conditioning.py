@@ -25,9 +25,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from claims import Run, arguments, conclude, judge, landscape
+from matplotlib.figure import Figure
 from torch import nn
 
-from landscape import store
+from landscape import plot, plot_blocks, store
+from landscape.results import Spectrum
 
 QUICK = True
 SEEDS = (3, 4, 5)
@@ -118,16 +120,31 @@ def train(seed: int, power: float, path: Path) -> None:
     torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, path)
 
 
-def conditions(path: Path, seed: int, power: float, *more: str) -> dict[str, float]:
-    """Of every block, from `landscape hessian`; the picture lies beside the result."""
+def spectrum(path: Path, seed: int, power: float, *more: str) -> Spectrum:
+    """Of embedding, attention and output, with the curvature of every block."""
     task = ("--task", f"{Path(__file__).resolve()}:Text")
     data = ("--set", f"data.power={power}", "--set", f"data.seed={seed}")
-    what = ("--per", "tensor", "--only", "embed|attention|head", "--count", "5", "--probes", "20")
-    output = path.with_suffix(".adam.h5" if more else ".h5")
-    landscape("hessian", path, *task, *data, *what, *more, "-o", output, "--overwrite")
-    result = store.load(output)
+    what = ("--per", "tensor", "--only", "embed|attention|head", "--count", "1", "--probes", "20")
+    where = ("-o", path.with_suffix(".adam.h5" if more else ".h5"), "--overwrite", "--no-plot")
+    landscape("hessian", path, *task, *data, *what, *more, *where)
+    return store.load(where[1])
+
+
+def conditions(result: Spectrum) -> dict[str, float]:
+    """Of every block: lambda_max over the mean eigenvalue."""
     names = [name.removesuffix(".weight") for name in result.block]
     return dict(zip(names, result.block_condition, strict=True))
+
+
+def draw(results: list[Spectrum], path: Path) -> None:
+    """The blocks in both metrics."""
+    with plot.style():
+        figure = Figure(figsize=(10, 3), layout="constrained")
+        for axes, result in zip(figure.subplots(1, 2), results, strict=True):
+            plot_blocks.draw(axes, result)
+            name = "in Adam's metric" if result.preconditioned else "as it is"
+            axes.set_title(f"the Hessian {name}", pad=22)
+        plot.save(figure, path)
 
 
 def main(run: Run) -> None:
@@ -136,22 +153,25 @@ def main(run: Run) -> None:
     for seed in run.seeds:
         path = run.folder / f"conditioning_{seed}.pt"
         train(seed, power, path)
-        plain, adam = conditions(path, seed, power), conditions(path, seed, power, "--precondition")
+        results = [spectrum(path, seed, power, *more) for more in ((), ("--precondition",))]
+        plain, adam = map(conditions, results)
         gain = {name: plain[name] / adam[name] for name in plain}
         print(f"seed {seed}: " + ", ".join(f"{n} {plain[n]:.3g} / {adam[n]:.3g}" for n in plain))
         ratio = min(plain[n] for n in ENDS) / max(plain[n] for n in ATTENTION)
         least, most = min(gain[n] for n in ENDS), max(gain[n] for n in ATTENTION)
         held.append(ratio >= WORSE and least >= MENDED and most < LEFT)
         said.append((ratio, least, most))
+        if seed == run.seeds[0]:
+            draw(results, run.folder / "conditioning.png")
     ratio, least, most = (
         ", ".join(f"{x:.2g}" for x in column) for column in zip(*said, strict=True)
     )
     conclude(
         run,
-        measured=f"embedding and output are at least {ratio} times worse conditioned than attention; "
-        f"Adam divides that by {least} or more, and by {most} or less for attention",
+        measured=f"embedding and output are at least {ratio} times worse conditioned than "
+        f"attention; Adam divides that by {least} or more, and by {most} or less for attention",
         verdict=judge(held),
-        picture=run.folder / f"conditioning_{run.seeds[0]}.adam.png",
+        picture=run.folder / "conditioning.png",
     )
 
 
