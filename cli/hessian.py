@@ -43,6 +43,15 @@ def hessian(
             help="The Hessian, the generalised Gauss-Newton or the empirical Fisher matrix.",
         ),
     ] = "hessian",
+    precondition: Annotated[
+        bool,
+        Option(
+            "--precondition",
+            metavar="",
+            help="The matrix in the metric of Adam, whose state the checkpoint holds: "
+            "D^-1/2 A D^-1/2, D = sqrt(v_hat) + eps.",
+        ),
+    ] = False,
     check: Annotated[
         bool,
         Option("--check", metavar="", help="Test the product on itself first: four gradients."),
@@ -96,7 +105,12 @@ def hessian(
         raise typer.BadParameter("the density and the diagonal need some", param_hint="--probes")
     if fsdp:
         whole = {"--check": check, "--per": per, "--vectors": vectors, "--diagonal": diagonal}
+        whole["--precondition"] = precondition
         refuse_beside_fsdp(whole)
+    if precondition and (vectors or diagonal):
+        raise typer.BadParameter(
+            "--vectors and --diagonal are of the matrix itself", param_hint="--precondition"
+        )
     settings = Settings(
         **_common(curvature),
         matrix=one_of(matrix, tuple(MATRICES), "--matrix"),
@@ -117,7 +131,7 @@ def hessian(
             session.plan(loaded, costs.hessian(settings, many), memory=room)
             continue
         wanted = eigen.beside(session.target(path)) if vectors or diagonal else None
-        pace = _pace(loaded, rates, settings.matrix)
+        pace = _pace(loaded, rates, settings.matrix, precondition)
         session.analyse(path, loaded, _analysis(loaded, curvature, settings, pace, wanted))
         if wanted is not None:
             session.tell(f"vectors: {wanted}")
@@ -157,17 +171,30 @@ class _Pace:
     """The optimiser that was to go on from the checkpoint, for the record and the analysis."""
 
     facts: dict[str, Any]  # fields of the record
-    adam: "tuple[Tensor, float] | None"  # D^-1/2 (P,), and its decay beyond l2
+    adam: "tuple[Tensor, float] | None" = None  # D^-1/2 (P,), and its decay beyond l2
+    scale: "Tensor | None" = None  # D^-1/2 (P,), for the whole analysis in that metric
 
 
-def _pace(problem: "Problem", rates: Rates, matrix: str) -> _Pace:
-    """What the options or the file say of it; no verdict is possible on a part of the network."""
+def _pace(problem: "Problem", rates: Rates, matrix: str, precondition: bool) -> _Pace:
+    """What the options or the file say of it; no verdict is possible on a part of the network.
+
+    Raises:
+        UserError: the metric of Adam is wanted, and the file does not hold it.
+    """
     from landscape import batchnorm, preconditioning
 
     from .rates import update
 
     found, adam = update(rates, problem.training), None
     objective, state = problem.objective, problem.training.optimiser
+    if precondition:
+        if state is None:
+            raise UserError(
+                "the checkpoint holds no state of Adam, which --precondition takes the metric "
+                'from: save it, as in torch.save({"model": net.state_dict(), "optimizer": '
+                "optimizer.state_dict()}, path)"
+            )
+        return _Pace({}, scale=preconditioning.scale(state, objective.net, objective.space))
     if {"only", "no_1d"} & problem.config.keys():
         found = "the matrix is of a part of the network"
     if not isinstance(found, str) and found.adam and state is not None and matrix == "hessian":
@@ -177,7 +204,7 @@ def _pace(problem: "Problem", rates: Rates, matrix: str) -> _Pace:
         except UserError as error:
             found = str(error)
     if isinstance(found, str):
-        return _Pace({"method": "", "rate_source": found}, None)
+        return _Pace({"method": "", "rate_source": found})
     facts = {
         "method": found.method,
         "rate_source": found.source,
@@ -208,7 +235,8 @@ def _analysis(
 
     def labelled(complete: bool) -> "Spectrum":
         split = f" ({problem.split} split)" if problem.split else ""
-        title = f"{NAMES[settings.matrix]} of the loss at {problem.name}{split}"
+        metric = " in Adam's metric" if pace.scale is not None else ""
+        title = f"{NAMES[settings.matrix]} of the loss{metric} at {problem.name}{split}"
         return replace(runs[0].result(complete=complete), title=title, **pace.facts)
 
     def start(_: list[dict[str, Any]]) -> "Generator[Step, None, Spectrum]":
@@ -220,6 +248,7 @@ def _analysis(
             memory=byte_count(options.memory, "--memory"),
             place=options.basis_device,
             adam=pace.adam,
+            scale=pace.scale,
         )
         runs.append(run)
         for note in run:
@@ -243,5 +272,6 @@ def _analysis(
         **asdict(settings),
         "vectors": vectors is not None,
         "rates": pace.facts,
+        "precondition": pace.scale is not None,
     }
     return Analysis(config, start, snapshot)

@@ -22,7 +22,7 @@ def sentences(result: Spectrum) -> list[str]:
         *_sums(result),
         *_blocks(result),
     ]
-    if result.matrix == "hessian":
+    if result.matrix == "hessian" and not result.preconditioned:
         lines += _stability(result)
     decay = f"{result.l2:g} I is" if result.l2 else "weight decay is not"
     lines.append(f"regularisation: {decay} part of the matrix (--l2)")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from landscape import lanczos
 from landscape.objective import Objective
+from landscape.preconditioning import Matvec, preconditioned
 from landscape.probes import Mean, Probes
 from landscape.space import WeightSpace
 
@@ -59,6 +60,7 @@ def curvature(
     max_products: int | None = None,
     memory: int | None = None,
     matrix: str = "hessian",
+    scale: Tensor | None = None,
 ) -> Iterator[int | Block]:
     """lambda_max and trace of the principal submatrix of `tensors`; yields after every product.
 
@@ -73,14 +75,18 @@ def curvature(
         max_products: for lambda_max.
         memory: bytes for kept graphs.
         matrix: one of `objective.MATRICES`.
+        scale: (P,) diagonal of S, for the submatrices of S A S; None for those of A.
 
     Yields:
         Products so far, and at last the block.
     """
     part, at = objective.restricted(theta, tensors)
     product = part.matrix(matrix, at, memory=memory)
+    times: Matvec = product
+    if scale is not None:
+        times = preconditioned(product, part.space.ravel(objective.space.unravel(scale)))
     search = lanczos.Search(
-        product,
+        times,
         torch.zeros_like(at),
         1,
         "largest",

@@ -65,6 +65,7 @@ class Curvature:
         memory: int | None = None,
         place: str = "auto",
         adam: tuple[Tensor, float] | None = None,
+        scale: Tensor | None = None,
     ) -> None:
         """Evaluate loss and gradient at the point, one pass each; no product yet.
 
@@ -77,6 +78,8 @@ class Curvature:
             place: where the Krylov basis lies, one of `basis.PLACES`.
             adam: D^-1/2 (P,) and the weight decay that Adam adds to the gradient, beyond l2: for
                 the largest eigenvalue of D^-1/2 (A + decay I) D^-1/2.
+            scale: D^-1/2 (P,), for all that is wanted of D^-1/2 A D^-1/2 in place of A: the
+                curvature along u = D^1/2 theta, in whose coordinates Adam takes plain steps.
 
         Raises:
             UserError: loss or gradient are not finite at the point.
@@ -86,12 +89,14 @@ class Curvature:
         self.generator, self.memory, self.place = generator, memory, place
         self.product = objective.matrix(settings.matrix, theta, memory=memory)
         self.loss = estimate(self.product.losses, objective.penalty(theta))
+        self.scale = scale
         gradient = objective.gradient(theta)
-        self.gradient_norm = float(lanczos.norm(gradient, objective.space))
+        metric = gradient if scale is None else scale * gradient
+        self.gradient_norm = float(lanczos.norm(metric, objective.space))
         if not np.isfinite(self.gradient_norm):
             raise _not_finite(objective, theta)
         self.search = lanczos.Search(
-            self.product,
+            self.product if scale is None else preconditioned(self.product, scale),
             torch.zeros_like(theta),
             settings.count,
             settings.which,
@@ -206,6 +211,7 @@ class Curvature:
                 max_products=self.settings.max_products,
                 memory=self.memory,
                 matrix=self.settings.matrix,
+                scale=self.scale,
             )
             for step in run:
                 if isinstance(step, blocks.Block):
@@ -246,6 +252,7 @@ class Curvature:
             difference=self.checked.difference if self.checked else float("nan"),
             preconditioned_lambda_max=self.preconditioned.value,
             preconditioned_error=self.preconditioned.stderr,
+            preconditioned=self.scale is not None,
             **self._density(),
             **self._blocks(),
         )

@@ -7,6 +7,7 @@ import numpy as np
 from landscape.plot_text import clean
 from landscape.results import Spectrum
 
+NAMES, WORDS = 1.5, 0.8  # inches that the names and the condition numbers take
 MOST = 40  # blocks in a picture, those of the largest lambda_max
 
 
@@ -19,6 +20,14 @@ def _chosen(result: Spectrum) -> Any:
 def height(result: Spectrum) -> float:
     """Of the panel, in inches."""
     return 1.0 + 0.17 * len(_chosen(result))
+
+
+def _beyond(axes: Any) -> float:
+    """How far beyond the longest bar the axis goes, of its length, for the words there to fit."""
+    # The layout takes the names of the blocks out of the width that axes have before it.
+    width = axes.get_position().width * axes.figure.get_figwidth() - NAMES
+    share = min(0.6, WORDS / max(width, WORDS))
+    return float(share / (1 - share))
 
 
 def draw(axes: Any, result: Spectrum) -> None:
@@ -52,9 +61,9 @@ def draw(axes: Any, result: Spectrum) -> None:
     )
     axes.set_xscale("log")
     right = max(shown, default=1.0)
-    axes.set_xlim(floor, right * (right / floor) ** 0.16)
+    axes.set_xlim(floor, right * (right / floor) ** _beyond(axes))
     for row, value, condition in zip(rows, top, result.block_condition[chosen], strict=True):
-        text = f"condition {condition:.2g}" if np.isfinite(condition) else "no positive mean"
+        text = f"condition {condition:.3g}" if np.isfinite(condition) else "no positive mean"
         if value <= 0:
             text = f"lambda_max {value:.2g}"
         spot = (max(value, floor), row)
@@ -64,5 +73,5 @@ def draw(axes: Any, result: Spectrum) -> None:
     axes.invert_yaxis()
     rest = len(result.block) - len(chosen)
     more = f"; {rest} more blocks of smaller lambda_max are not drawn" if rest else ""
-    axes.set_xlabel(f"eigenvalue of the block (loss per squared weight){more}")
+    axes.set_xlabel(f"eigenvalue of the block ({result.unit}){more}")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, edgecolor="none")

@@ -63,7 +63,7 @@ def _eigenvalues(axes: Any, result: Spectrum) -> None:
         label = f"{count} outliers above"
         axes.axhline(between, color="0.5", lw=0.7, ls="--", zorder=0.8, label=label)
     axes.axhline(0, color="0.6", lw=0.6, zorder=0.8)
-    axes.set(xlabel="rank, from its end inwards", ylabel="eigenvalue (loss per squared weight)")
+    axes.set(xlabel="rank, from its end inwards", ylabel=f"eigenvalue ({result.unit})")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="best", edgecolor="none")
 
@@ -94,7 +94,7 @@ def _density(axes: Any, result: Spectrum) -> None:
         _decades(axes, 10 * result.linear_below, result.grid)
     unit = "share of eigenvalues per decade" if log else "density (share per unit of eigenvalue)"
     top = 1e3 * float(shown.max())  # room for the legend
-    axes.set(xlabel="eigenvalue (loss per squared weight)", ylabel=unit, ylim=(floor, top))
+    axes.set(xlabel=f"eigenvalue ({result.unit})", ylabel=unit, ylim=(floor, top))
     axes.legend(loc="upper right", edgecolor="none")
 
 

@@ -54,6 +54,7 @@ class Spectrum(Record):
     batchnorm: bool = False  # held still here, live in training
     preconditioned_lambda_max: float = float("nan")  # of D^-1/2 H D^-1/2, for Adam
     preconditioned_error: float = float("nan")
+    preconditioned: bool = False  # all here is of D^-1/2 A D^-1/2, along u = D^1/2 theta
     asymmetry: float = float("nan")  # |u.Av - v.Au| relative to its size; NaN if not checked
     difference: float = float("nan")  # of a product and a central difference of gradients, relative
     # (G,) where the density was asked for; per unit of the eigenvalue, integrates to 1
@@ -81,6 +82,11 @@ class Spectrum(Record):
     def kind(self) -> str:
         """Name of the result in files and on the command line."""
         return "hessian"
+
+    @property
+    def unit(self) -> str:
+        """Of the eigenvalues, in words."""
+        return "in Adam's metric" if self.preconditioned else "loss per squared weight"
 
     @property
     def lambda_max(self) -> float:
@@ -120,6 +126,7 @@ class Spectrum(Record):
             "title": self.title,
             "complete": self.complete,
             "matrix": self.matrix,
+            "preconditioned": self.preconditioned,
             "parameters": self.parameters,
             "eigenvalues": [float(x) for x in self.eigenvalue],
             "residuals": [float(x) for x in self.residual],

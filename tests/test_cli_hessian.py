@@ -183,6 +183,7 @@ def test_weights_in_low_precision_are_refused_unless_forced(terminal, dtype):
         (("--memory", "much"), "'much' is no size such as 2G"),
         (("--only", "("), "'(' is no regular expression"),
         (("--density", "--probes", "0"), "the density and the diagonal need some"),
+        (("--precondition", "--vectors"), "--vectors and --diagonal are of the matrix itself"),
         (("--basis", "3"), "3 vectors are too few for this --count: it takes 22"),
     ],
 )
@@ -254,6 +255,32 @@ def test_adam_is_judged_by_its_own_metric(terminal):
     result = load(terminal, "adam.hessian.h5")
     assert result.preconditioned_lambda_max == pytest.approx(top, rel=1e-3)
     assert f"is {top * 1e-3 / 38:.3g} times (2+2b1)/((1-b1)lr) = 3.8e+04" in done.err
+
+
+def test_the_whole_analysis_in_the_metric_of_adam_is_that_of_the_dense_matrix(terminal):
+    adam = trained(terminal, "adam.pt", lambda p: torch.optim.Adam(p, lr=1e-3))
+    done = terminal.run("hessian", "adam.pt", *QUICK, "--precondition", "--per", "block")
+    states = adam.state_dict()["state"]
+    moments = torch.cat([states[i]["exp_avg_sq"].reshape(-1) for i in range(len(states))])
+    scale = ((moments.double() / (1 - 0.999**3)).sqrt() + 1e-8).rsqrt()
+    H = scale[:, None] * dense(terminal, "bare_adam.pt") * scale
+    result = load(terminal, "adam.hessian.h5")
+    assert result.preconditioned
+    assert result.lambda_max == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=1e-3)
+    assert result.block_lambda_max.max() <= result.lambda_max * (1 + 1e-3)
+    assert "result: Hessian of the loss in Adam's metric at adam.pt" in done.err
+    assert "edge of stability" not in done.err
+
+
+def test_the_metric_of_adam_is_refused_where_the_checkpoint_has_none(terminal):
+    trained(terminal, "sgd.pt", lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9))
+    done = terminal.run("hessian", "sgd.pt", "--precondition")
+    assert done.code == 1
+    assert "holds no second moments of Adam" in done.sentence
+    done = terminal.run("hessian", "ckpt.pt", "--precondition")
+    assert done.code == 1
+    assert "the checkpoint holds no state of Adam" in done.sentence
+    assert "save it, as in torch.save" in done.sentence
 
 
 def test_without_a_rate_there_is_no_verdict_and_a_part_of_the_network_has_none(terminal):

@@ -170,6 +170,35 @@ def test_blocks_are_principal_submatrices_of_the_dense_hessian(per):
         assert found.block_condition[i] == pytest.approx(found.block_lambda_max[i] / mean)
 
 
+def test_a_preconditioned_matrix_and_its_blocks_are_those_of_the_dense_one():
+    f = objective(networks()["mlp"], dtype=DOUBLE, batch_size=9)
+    scale = torch.rand(f.space.size, generator=torch.Generator().manual_seed(1), dtype=DOUBLE) + 0.5
+    run = Curvature(
+        f,
+        f.theta(),
+        Settings(per="tensor", probes=40),
+        generator=torch.Generator().manual_seed(0),
+        scale=scale,
+    )
+    for _ in run:
+        pass
+    found = run.result(complete=True)
+    H = scale[:, None] * dense("mlp") * scale
+    values = torch.linalg.eigvalsh(H).flip(0).numpy()
+    np.testing.assert_allclose(found.eigenvalue[:5], values[:5], rtol=1e-5)
+    assert abs(found.trace - float(H.trace())) <= 3 * found.trace_stderr
+    assert found.gradient_norm == pytest.approx(float((scale * f.gradient(f.theta())).norm()))
+    at = np.repeat(f.space.names, f.space.sizes)
+    for i, name in enumerate(found.block):
+        part = H[at == name][:, at == name]
+        top = float(torch.linalg.eigvalsh(part)[-1])
+        assert found.block_lambda_max[i] == pytest.approx(top, rel=1e-3)
+        error = max(3 * found.block_trace_stderr[i], 1e-9)
+        assert abs(found.block_trace[i] - float(part.trace())) <= error
+    assert found.preconditioned
+    assert "metric" in found.unit
+
+
 def test_blocks_of_a_point_away_from_the_checkpoint_hold_the_rest_at_that_point():
     def loss(w: Tensor, k: Tensor) -> Tensor:
         return (1 + k) * (w[0] ** 2 * w[1] + w[1] ** 4)

@@ -92,7 +92,7 @@ ARROWS = {
     "convexity": "estimate lanczos nested objective results surface",
     "density": "",
     "probes": "density lanczos",
-    "blocks": "lanczos objective probes space",
+    "blocks": "lanczos objective preconditioning probes space",
     "eigenvectors": "lanczos space",
     "hessian": "blocks density estimate lanczos objective preconditioning probes"
     " product_check products results",

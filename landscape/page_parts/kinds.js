@@ -79,7 +79,7 @@ function spectrumView(host, entry) {
   chart(panels, {
     label: "Eigenvalues by rank; bars are residuals, hollow is not converged", height: 320,
     x: { label: "rank, from its end inwards", short: "rank", low: 1, high: Math.max(1, ...rank), pad: 0.5, ticks: evenTicks(1, Math.max(2, ...rank), 8).filter(Number.isInteger) },
-    y: { label: "eigenvalue (loss per squared weight)", canLog: spread(value) },
+    y: { label: `eigenvalue (${metric(r)})`, canLog: spread(value) },
     series, rules: [{ axis: "y", at: 0 }],
   });
   if (r.density) densityChart(panels, r, value);
@@ -88,7 +88,7 @@ function spectrumView(host, entry) {
     const most = 40, chosen = [...top.keys()].sort((a, b) => top[b] - top[a]).slice(0, most).sort((a, b) => a - b);
     host.append(make("h3", {}, "Largest eigenvalue of every block"));
     rows(host, {
-      label: "Largest eigenvalue of every block", x: { label: "eigenvalue of the block (loss per squared weight)", log: positive(chosen.map((i) => top[i])) },
+      label: "Largest eigenvalue of every block", x: { label: `eigenvalue of the block (${metric(r)})`, log: positive(chosen.map((i) => top[i])) },
       rows: chosen.map((i) => ({
         name: r.block[i], value: top[i], words: text(top[i], 3),
         say: `${text(top[i], 6)}; mean eigenvalue ${text(trace[i] / size[i], 3)}; ${size[i]} parameters; condition ${text(Number(r.block_condition[i]), 3)}`,
@@ -96,6 +96,10 @@ function spectrumView(host, entry) {
     });
     if (top.length > most) host.append(make("p", { class: "note" }, `${top.length - most} more blocks of smaller eigenvalue are not drawn.`));
   }
+}
+
+function metric(r) {
+  return r.preconditioned ? "in Adam's metric" : "loss per squared weight";
 }
 
 function densityChart(host, r, value) {
@@ -108,7 +112,7 @@ function densityChart(host, r, value) {
   series.low = series.low.map((v) => Math.max(v, floor));
   chart(host, {
     label: "Density of the eigenvalues", height: 320,
-    x: { label: "eigenvalue (loss per squared weight)", short: "eigenvalue", kind: log ? "asinh" : "linear", linear: log ? 4 * r.linear_below : 1, low: grid[0], high: grid.at(-1) },
+    x: { label: `eigenvalue (${metric(r)})`, short: "eigenvalue", kind: log ? "asinh" : "linear", linear: log ? 4 * r.linear_below : 1, low: grid[0], high: grid.at(-1) },
     y: { label: log ? "share of eigenvalues per decade" : "share per unit of eigenvalue", log: true, low: floor },
     series: [series, { name: "found", key: "eigenvalues found", ink: 1, x: value, y: value.map(() => floor), ticks: 14, silent: true }],
   });
