@@ -77,7 +77,7 @@ def _needs(
     stations: int,
 ) -> Needs:
     """What the race would take: steps are of m examples, so many of them are a pass."""
-    plane = costs.surface(counts, exact=False)
+    plane = costs.surface(counts, Directions())
     swept = sum(math.isnan(entry.rate) for entry in entries) * len(sweep_rates(optimizers.sweep))
     examples = sum(tree.size(batch) or 1 for batch in training.batches)
     share = min(1.0, optimizers.m / examples)

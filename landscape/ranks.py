@@ -144,11 +144,6 @@ def of_all(value: T) -> list[T]:
     return held
 
 
-def everywhere(condition: bool) -> bool:
-    """Whether a condition holds on all ranks."""
-    return all(of_all(condition))
-
-
 def refuse_differences(facts: Mapping[str, Any]) -> None:
     """Refuse ranks that have been given different things.
 
