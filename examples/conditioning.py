@@ -31,7 +31,7 @@ from torch import nn
 from landscape import plot, plot_blocks, store
 from landscape.results import Spectrum
 
-QUICK = True
+QUICK = False
 SEEDS = (3, 4, 5)
 TOKENS, WIDTH, LENGTH, HEADS = 128, 32, 16, 2
 COUNT, REPEAT, BACK = 256, 0.5, 3  # sequences; share of tokens that stood BACK places before

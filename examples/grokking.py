@@ -27,7 +27,7 @@ from torch import nn
 from landscape import store
 from landscape.results import Track
 
-QUICK = True
+QUICK = False
 SEEDS = (3, 4, 5)
 MODULUS, WIDTH, SHARE = 29, 64, 0.7
 RATE, DECAY, BETAS = 3e-3, 1.0, (0.9, 0.98)

@@ -15,7 +15,7 @@ Control (--control): every network is fine-tuned from a base of its own.
 Trains an MLP on clean digits, and fine-tunes it to noisy ones with eight strengths of the noise;
 `landscape merge` makes the soups, and `landscape surface` draws the plane through the base and two
 of the networks. The networks have to be of like quality: with learning rates that differ fivefold
-as well, the greedy soup is often the best network alone. A minute.
+as well, tried first, the greedy soup of two of seeds 3, 4, 5 was the best network alone. A minute.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from torch import nn
 
 from landscape import store
 
-QUICK = True
+QUICK = False
 SEEDS = (6, 7, 8)
 NOISES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
 RATE, EPOCHS, BASE_EPOCHS, BATCH = 0.05, 15, 30, 32

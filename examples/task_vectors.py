@@ -30,7 +30,7 @@ from torch import nn
 
 from landscape import merge, store
 
-QUICK = True
+QUICK = False
 SEEDS = (3, 4, 5)
 BASE_RATE, BASE_EPOCHS, FEW = 0.02, 15, 40  # images of each task that the base sees
 RATE, EPOCHS, BATCH = 0.01, 5, 32
