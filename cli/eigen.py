@@ -15,10 +15,10 @@ from .problem import Problem
 OPTION = "--direction-eigen"
 
 
-def identity(problem: Problem) -> dict[str, Any]:
+def identity(problem: Problem, matrix: str = "hessian") -> dict[str, Any]:
     """What eigenvectors of a problem belong to, in the file that holds them."""
     names = ("tensors", "task", "settings", "data", "l2", "only", "no_1d")
-    return {name: problem.config.get(name) for name in names}
+    return {"matrix": matrix, **{name: problem.config.get(name) for name in names}}
 
 
 def beside(target: Path) -> Path:

@@ -260,7 +260,7 @@ def _analysis(
                 diagonal, stderr = run.probes.diagonal()
                 more = {"diagonal": diagonal, "diagonal_stderr": stderr}
             if ranks.first():
-                space, identity = problem.objective.space, eigen.identity(problem)
+                space, identity = problem.objective.space, eigen.identity(problem, settings.matrix)
                 eigenvectors.save(vectors, space, run.pairs, belongs_to=identity, more=more)
         return labelled(complete=True)
 

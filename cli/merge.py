@@ -149,8 +149,13 @@ def merge(
         state, weights, words = _merged(recipe, models, scales, judge)
     if recipe.align != "none":
         words += f", aligned by {recipe.align}"
-    if chosen:
-        words += f", chosen by the {recipe.by} on {next(iter(chosen))}"
+    if recipe.method == "greedy-soup":
+        words += f", chosen by the {recipe.by} on {next(iter(chosen), 'the data measured on')}"
+    if recipe.method == "greedy-soup" and not chosen:
+        session.tell(
+            "note: the soup is chosen by the same data that it is measured on, which flatters it; "
+            "--held-out SPLIT chooses by another split"
+        )
     analysis = _analysis(loaded, models, state, weights, words, recipe, made, policy)
     session.analyse(made, loaded, analysis)
     session.finish()

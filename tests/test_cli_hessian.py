@@ -321,6 +321,10 @@ def test_stored_eigenvectors_are_taken_and_those_of_another_checkpoint_are_not(t
     vectors.rename(terminal.folder / "other.hessian.vectors.safetensors")
     assert terminal.run("surface", "other.pt", *flags, "-o", "other.h5").code == 0
     assert not np.allclose(load(terminal, "other.h5").loss.grid, stored)
+    fisher = ("--matrix", "fisher", "--vectors", "-o", "ckpt.hessian.h5", "--overwrite")
+    assert terminal.run("hessian", "ckpt.pt", *QUICK, *fisher).code == 0
+    assert terminal.run("surface", "ckpt.pt", *flags, "-o", "again.h5").code == 0
+    np.testing.assert_allclose(load(terminal, "again.h5").loss.grid, computed, rtol=1e-3)
     (terminal.folder / "ckpt.hessian.vectors.safetensors").write_bytes(b"nonsense")
     broken = terminal.run("surface", "ckpt.pt", *flags, "-o", "broken.h5")
     assert broken.code == 1
