@@ -251,8 +251,10 @@ def test_half_precision_is_refused_unless_forced(terminal):
     assert terminal.run("track", "a.pt", "b.pt", *RUN, "--force").code == 0
 
 
-def example():
-    """The example as a module."""
+@pytest.fixture
+def example(monkeypatch):
+    """The example's file, and it as a module; it imports from its folder."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
     path = Path(__file__).parents[1] / "examples" / "edge_of_stability.py"
     spec = importlib.util.spec_from_file_location("edge_of_stability", path)
     module = importlib.util.module_from_spec(spec)
@@ -260,11 +262,27 @@ def example():
     return path, module
 
 
+def descended(terminal, module, optimizer_of, steps):
+    """Checkpoints of a training of the example's network on all examples; their names."""
+    torch.manual_seed(0)
+    net, (images, targets) = module.Digits.model(), module.Digits.data()
+    optimizer, names = optimizer_of(net.parameters()), []
+    for step in range(max(steps) + 1):
+        if step in steps:
+            names.append(f"ckpt_{step}.pt")
+            saved = {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            torch.save(saved, terminal.folder / names[-1])
+        optimizer.zero_grad()
+        ((net(images) - targets).square().sum(1) / 2).mean().backward()
+        optimizer.step()
+    return names
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.2, 0.8])  # the example itself runs at .4
-def test_full_batch_gradient_descent_settles_at_two_over_the_rate(terminal, rate):
-    path, module = example()
-    names = [p.name for p in module.train(rate, terminal.folder)]
+@pytest.mark.parametrize("rate", [0.2, 0.8])  # the example itself trains at .4
+def test_full_batch_gradient_descent_settles_at_two_over_the_rate(terminal, example, rate):
+    path, module = example
+    names = descended(terminal, module, lambda w: torch.optim.SGD(w, lr=rate), range(0, 4001, 200))
     task = ("--task", f"{path}:Digits")
     assert terminal.run("track", *names, *task, "--no-plot", "--probes", "0").code == 0
     result = load(terminal)
@@ -287,19 +305,9 @@ def test_full_batch_gradient_descent_settles_at_two_over_the_rate(terminal, rate
         ),
     ],
 )
-def test_other_optimisers_settle_at_their_own_thresholds(terminal, make, method):
-    path, module = example()
-    torch.manual_seed(0)
-    net, batch, names = module.Digits.model(), module.Digits.data(), []
-    optimizer = make(net.parameters())
-    for step in range(901):
-        if step in (300, 700, 800, 900):
-            names.append(f"ckpt_{step}.pt")
-            saved = {"model": net.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save(saved, terminal.folder / names[-1])
-        optimizer.zero_grad()
-        module.Digits.loss(net, batch).mean().backward()
-        optimizer.step()
+def test_other_optimisers_settle_at_their_own_thresholds(terminal, example, make, method):
+    path, module = example
+    names = descended(terminal, module, make, (300, 700, 800, 900))
     task = ("--task", f"{path}:Digits")
     assert terminal.run("track", *names, *task, "--no-plot", "--probes", "0").code == 0
     result = load(terminal)
