@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from .options import Directions, SetUp
+from .options import SetUp
+from .options_plane import Directions
 
 if TYPE_CHECKING:
     from landscape.estimate import Estimate

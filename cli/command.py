@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 import typer
 
-from landscape.errors import UserError
+from landscape.errors import Lost, UserError
 
 from . import ends, launch, stop
 from .ends import End
@@ -75,7 +75,7 @@ def _exit_codes(debug: bool) -> Iterator[None]:
     except (UserError, OSError, MemoryError) as error:
         if debug:
             raise
-        kind = ends.LOST if type(error).__name__ == "Lost" else ends.ERROR
+        kind = ends.LOST if isinstance(error, Lost) else ends.ERROR
         launch.fail(End(kind, getattr(error, "code", 1), _sentence(error)))
     except stop.Terminated as end:
         launch.fail(End(ends.STOPPED, 143, ": ".join(["terminated", *map(str, end.args)])))

@@ -85,7 +85,7 @@ def _between_two(
     bn: str,
 ) -> None:
     """All paths between two checkpoints."""
-    from . import problem
+    from . import beside, problem
     from .align import Aligner
     from .connect_run import Ends, Files
     from .session import Session
@@ -94,9 +94,9 @@ def _between_two(
     session = Session(_named(out, first, last), "connect", [first])
     with problem.pointing_to_check(first):
         loaded = problem.load(setup, first, bn=bn)
-    other = problem.other_point(loaded, setup, last)
-    held = problem.held_out(loaded, looking.held_out)
-    ends = Ends(loaded, other, held, problem.training_data(loaded))
+    other = beside.other_point(loaded, setup, last)
+    held = beside.held_out(loaded, looking.held_out)
+    ends = Ends(loaded, other, held, beside.training_data(loaded))
     if out.dry_run:
         session.plan(loaded, _needs(paths, looking, ends.training))
         session.finish()
@@ -127,7 +127,7 @@ def _needs(paths: Paths, looking: Looking, training: "Objective", pairs: int = 1
 
     from . import costs
 
-    examples = sum(tree.size(batch) or 1 for batch in training.batches)
+    examples = tree.count(training.batches)
     anew = training.statistics is not None
     return costs.connect(paths, looking, examples=examples, statistics=anew, pairs=pairs)
 
@@ -142,7 +142,7 @@ def _between_all(
     bn: str,
 ) -> None:
     """The barriers on the straight lines between each two of several checkpoints."""
-    from . import connect_pairs, problem
+    from . import beside, connect_pairs, problem
     from .align import Aligner
     from .session import Analysis, Session
     from .track import named
@@ -159,7 +159,7 @@ def _between_all(
         session.plan(loaded, _needs(lines, looking, loaded.objective, pairs))
         session.finish()
         return
-    points = [problem.other_point(loaded, setup, path) for path in others]
+    points = [beside.other_point(loaded, setup, path) for path in others]
     align = None
     if paths.align != "none":
         align = Aligner(loaded, paths.align, paths.restarts, session.tell)
@@ -198,7 +198,7 @@ def _plane(
 ) -> None:
     """A surface of its own, beside the result of the paths."""
     from . import connect_plane
-    from .options import Directions
+    from .options_plane import Directions
     from .session import Session
     from .surface import analysis
 

@@ -13,8 +13,9 @@ from landscape import batchnorm, chain, connect, path
 from landscape.results import Array, Pairs
 
 from .align import Aligner
+from .beside import OtherPoint
 from .connect_run import Look
-from .problem import OtherPoint, Problem
+from .problem import Problem
 from .session import Step
 
 

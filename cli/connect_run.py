@@ -18,7 +18,8 @@ from landscape.objective import Objective
 from landscape.path import Path
 from landscape.results import Array, Connection
 
-from .problem import OtherPoint, Problem
+from .beside import OtherPoint
+from .problem import Problem
 from .session import Step
 
 Estimates = Mapping[str, Estimate]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from landscape.policy import Policy
     from landscape.recipe import Plan
 
-    from .options import Directions
     from .options_connect import Looking, Paths
+    from .options_plane import Directions
 
 SEARCH = (5, 60)  # products for an eigenvalue
 KESKAR = (20, 100)  # gradients for one box

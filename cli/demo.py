@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument
 
-from .options import Directions, Output, Overwrite, Quiet, SetUp
+from .options import Output, Overwrite, Quiet, SetUp
+from .options_plane import Directions
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,12 +11,15 @@ import typer
 from torch import Tensor
 
 from landscape import batchnorm, directions, trajectory
+from landscape.errors import UserError
 from landscape.krylov import norm
 from landscape.results import Array, Surface
 
 from . import eigen
-from .options import Directions, SetUp
-from .problem import OtherPoint, Problem, other_point
+from .beside import OtherPoint, other_point
+from .options import SetUp
+from .options_plane import Directions
+from .problem import Problem
 from .values import one_of
 
 ON_PLANE = 1e-3  # of the way from the centre: what lies this near to the plane lies on it
@@ -89,6 +92,11 @@ def build(
         labels.append(label)
     marks = [other_point(problem, setup, path) for path in options.mark]
     elsewhere = options.directions_at
+    if elsewhere is not None and len(vectors) == count:
+        raise UserError(
+            "--directions-at is for random directions, and here is none: leave it out, or fewer of "
+            "--direction-to and --direction-eigen"
+        )
     scaled_to = other_point(problem, setup, elsewhere) if elsewhere else None
     generator = torch.Generator().manual_seed(setup.seed)
     while len(vectors) < count:

@@ -19,7 +19,7 @@ from landscape.policy import LAMBDA_MAX, LOSS, SHARPNESS, Policy, PolicyError
 from landscape.report_text import sentence
 from landscape.results import Array, Sharpness, Verdict
 
-from . import costs, plan, problem
+from . import beside, costs, plan, problem
 from .options import SetUp
 from .options_gate import Gate
 from .problem import Problem
@@ -45,9 +45,9 @@ def measure(
     production: Problem | None = None
     other: Iterator[Values | None] = itertools.repeat(None)
     if against.baseline is not None:
-        production = problem.at(loaded, setup, against.baseline)
-        beside = Groups(production.objective, how.m, seed=setup.seed)
-        other = _values(production, beside, policy)
+        production = beside.at(loaded, setup, against.baseline)
+        against_it = Groups(production.objective, how.m, seed=setup.seed)
+        other = _values(production, against_it, policy)
     elif against.baseline_result is not None:
         other = _stored(against.baseline_result, loaded, groups, policy)
     by_group = [rule for rule in rules if rule.quantity != LAMBDA_MAX]

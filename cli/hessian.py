@@ -10,7 +10,8 @@ from typer import Option
 
 from landscape.errors import UserError
 
-from .options import CheckpointArgument, Curvature, Fsdp, Output, Rates, SetUp
+from .options import CheckpointArgument, Fsdp, Output, SetUp
+from .options_curvature import Curvature, Rates
 from .values import byte_count, one_of, refuse_beside_fsdp
 
 if TYPE_CHECKING:

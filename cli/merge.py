@@ -124,7 +124,7 @@ def merge(
     if len(checkpoints) < 2 and recipe.base is None:
         raise UserError("one checkpoint alone is merged already: name two or more")
 
-    from . import problem
+    from . import beside, problem
     from .session import Session
 
     made = output or Path(f"merged{_suffix(checkpoints[0])}")
@@ -139,11 +139,11 @@ def merge(
         loaded = problem.load(setup, inputs[0], bn=policy)
     models = [_Model(inputs[0].name, loaded.objective.theta(), loaded.buffers(), loaded.tensors)]
     for path in inputs[1:]:
-        other = problem.other_point(loaded, setup, path)
+        other = beside.other_point(loaded, setup, path)
         models.append(_Model(other.name, other.theta, other.buffers, other.tensors))
     if recipe.align != "none":
         models = _aligned(loaded, models, recipe.align, session.tell)
-    chosen = problem.held_out(loaded, held_out) if recipe.method == "greedy-soup" else {}
+    chosen = beside.held_out(loaded, held_out) if recipe.method == "greedy-soup" else {}
     judge = _judge(loaded, chosen, recipe.by)
     with session.console.status("merging"):
         state, weights, words = _merged(recipe, models, scales, judge)

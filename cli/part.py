@@ -7,7 +7,7 @@ import typer
 
 from landscape.errors import UserError
 
-from .options import Curvature
+from .options_curvature import Curvature
 from .problem import Problem
 
 

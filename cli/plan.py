@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from landscape import ranks, sharded, tree
+from landscape import ranks, tree
 from landscape.device import free_memory
 from landscape.errors import UserError
 
@@ -112,9 +112,9 @@ def pace(problem: "Problem", *, gradients: bool = True, products: bool = True) -
     objective, theta = problem.objective, problem.theta
     first = next(iter(problem.batches))
     size = tree.size(first) or 1
-    scale = _examples(problem) / size
+    scale = tree.count(problem.batches) / size
     # A network that is sharded over the ranks takes all of them.
-    whole = isinstance(objective.evaluation, sharded.ShardedEvaluation)
+    whole = objective.space.split
     with contextlib.nullcontext() if whole else ranks.alone():
         one = objective.over([first])
         forward = _seconds(lambda: one.evaluate(theta)) * scale
@@ -238,10 +238,6 @@ def _advice(
             "float32, fewer tensors (--only, where there is one), or a larger machine"
         )
     return said
-
-
-def _examples(problem: "Problem") -> int:
-    return sum(tree.size(batch) or 1 for batch in problem.batches)
 
 
 def _batch_bytes(problem: "Problem") -> int:

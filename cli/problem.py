@@ -1,46 +1,41 @@
 """From options to a problem: the objective, the point, and a record of where both came from."""
 
-import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import typer
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape import (
     batchnorm,
-    checkpoint,
     language,
     probe,
     process_group,
     ranks,
     rematerialisation,
     sharded,
+    slices,
     space,
 )
 from landscape.batches import Batches, Selection
-from landscape.checkpoint_formats import INDEX
-from landscape.errors import UserError
+from landscape.errors import Lost, UserError
 from landscape.objective import Objective
 from landscape.task import Task, find, parse_settings, project_table
 from landscape.task import load as load_task
 from landscape.training import Training
 
+from . import network
 from .options import SetUp
 from .process import keep_freed_memory
 from .provenance import file_digest, versions
 from .values import one_of
 
-if TYPE_CHECKING:
-    from landscape.checkpoint_distributed import Folder
-
 Report = Callable[[str, str], None]
-HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -80,43 +75,6 @@ class Problem:
         """The checkpoint's own buffers, those of the space aside."""
         here = self.objective.constants()
         return {n: here[n] for n, _ in self.objective.net.named_buffers() if n in here}
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A network with the weights of one file, and what stood beside them.
-
-    Attributes:
-        net: the network.
-        tensors: by the names of its state dict, in the dtypes of the file.
-        config: digests of the file and of the tensors.
-        notes: what was done to fit the file to the network.
-        low_precision: names of the dtypes below float32 that weights are stored in.
-        training: what the file says of the training.
-        folder: of a distributed checkpoint, whose weights are not in the network yet.
-    """
-
-    net: nn.Module
-    tensors: Mapping[str, Tensor]
-    config: dict[str, Any]
-    notes: tuple[str, ...]
-    low_precision: tuple[str, ...]
-    training: Training
-    folder: "Folder | None" = None
-
-
-@dataclass(frozen=True)
-class OtherPoint:
-    """A second checkpoint: its point (P,), its own buffers, its digest and its name.
-
-    `tensors` are all of it, by the names of the state dict and in the dtypes of the file.
-    """
-
-    theta: Tensor
-    buffers: dict[str, Tensor]
-    tensors: Mapping[str, Tensor]
-    digest: str
-    name: str
 
 
 def checkpoints(given: list[Path] | None) -> list[Path]:
@@ -162,8 +120,7 @@ def load(
     selection = _selection(setup)
     task = _task(setup, path)
     report("task", task.name)
-    distributed = fsdp and not task.loads_itself and (path / INDEX).is_file()
-    loaded = (_from_folder if distributed else load_network)(setup, task, path)
+    loaded = network.load(setup, task, path, fsdp=fsdp)
     report("checkpoint", f"{path}, SHA-256 {loaded.config['checkpoint'][:12]}")
     for note in loaded.notes:
         report("", note)
@@ -212,147 +169,10 @@ def load(
     )
 
 
-def at(problem: Problem, setup: SetUp, path: Path) -> Problem:
-    """The same problem at another checkpoint; the data are neither read nor probed again.
-
-    Raises:
-        UserError: the file does not fit the network, or is of another network.
-    """
-    old, task = problem.objective, problem.objective.task
-    with pointing_to_check(path):
-        loaded = load_network(setup, task, path)
-    where = old.space
-    shapes = {name: tensor.shape for name, tensor in loaded.net.named_parameters()}
-    if any(shapes.get(n) != s for n, s in zip(where.names, where.shapes, strict=True)):
-        raise UserError(
-            f"{path} gives another network than {problem.name}: name checkpoints of one network"
-        )
-    objective = Objective(task, loaded.net, where, old.batches, l2=old.l2)
-    objective.evaluation.micro_batch = old.evaluation.micro_batch
-    objective.evaluation.share_forward = old.evaluation.share_forward
-    if old.evaluation.blocks:
-        objective.evaluation.blocks = rematerialisation.blocks(loaded.net)
-    return replace(
-        problem,
-        objective=objective,
-        theta=objective.theta(),
-        notes=loaded.notes,
-        name=path.name,
-        low_precision=loaded.low_precision,
-        training=loaded.training,
-        tensors=loaded.tensors,
-    )
-
-
-def other_split(problem: Problem, split: str) -> Batches:
-    """All the data of another split of the task, looked at once.
-
-    Raises:
-        UserError: the task knows no splits, or the data change between passes.
-    """
-    task, where = problem.objective.task, problem.objective.space
-    if task.split is None:
-        raise UserError(
-            f"--held-out {split}: the task's data() knows no splits: write data(split=...) in it"
-        )
-
-    def made() -> Batches:
-        size = problem.config["batch_size"]
-        data = functools.partial(task.data, split=split)
-        return Batches(data, batch_size=size, dtype=where.dtype, device=where.device)
-
-    batches = made()
-    for _ in batches:
-        pass
-    probe.examine_data(batches, made())
-    return batches
-
-
-def held_out(problem: Problem, name: str | None) -> dict[str, Objective]:
-    """The loss over another split: the one named, or the first of `HELD_OUT` that there is.
-
-    Raises:
-        UserError: the task has no split of that name.
-    """
-    task, objective = problem.objective.task, problem.objective
-    if name is not None:
-        return {} if name == "none" else {name: objective.over(other_split(problem, name))}
-    if task.split != "train":
-        return {}
-    for candidate in HELD_OUT:
-        try:
-            batches = other_split(problem, candidate)
-        except Exception:  # in its own way the task says that it has no such split
-            continue
-        if batches.digest != problem.batches.digest:
-            return {candidate: objective.over(batches)}
-    return {}
-
-
-def training_data(problem: Problem) -> Objective:
-    """The loss over the train split, if the task has one and another is being measured."""
-    objective, task = problem.objective, problem.objective.task
-    if task.split is None or task.split == "train":
-        return objective
-    where = objective.space
-    data = functools.partial(task.data, split="train")
-    size = problem.config["batch_size"]
-    return objective.over(Batches(data, batch_size=size, dtype=where.dtype, device=where.device))
-
-
-def load_network(setup: SetUp, task: Task, path: Path) -> Loaded:
-    """The task's network with the weights of `path` in it."""
-    if task.loads_itself:
-        _must_exist(path)
-        net = _module(task.model(checkpoint=path))
-        tensors = net.state_dict()
-        digest = checkpoint.digest(tensors)
-        low = _low_precision(dict(net.named_parameters()))
-        config = {"checkpoint": file_digest(path), "tensors": digest}
-        return Loaded(net, tensors, config, _raised(low), low, Training())
-    # Looked at first: a wrong path is a commoner mistake than a slow model.
-    key, trust = setup.weights_key, setup.trust_pickle
-    file = checkpoint.read(path, weights_key=key, trust_pickle=trust, mapped=True)
-    net = _module(task.model())
-    matched, notes = checkpoint.match(
-        file.tensors,
-        net,
-        source=path,
-        allow_missing=setup.allow_missing,
-        allow_unexpected=setup.allow_unexpected,
-    )
-    checkpoint.load(net, matched)
-    config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
-    low = _low_precision({**dict(net.named_parameters()), **matched})
-    told = (*file.notes, *notes, *_raised(low))
-    kept = checkpoint.settled(net, matched)
-    checkpoint.unchanged(file)
-    return Loaded(net, kept, config, told, low, file.training)
-
-
-def _from_folder(setup: SetUp, task: Task, path: Path) -> Loaded:
-    """The task's network, and where its weights are in a distributed checkpoint."""
-    from landscape import checkpoint_distributed  # which takes long to import
-
-    net = _module(task.model())
-    folder = checkpoint_distributed.read(
-        path,
-        net,
-        weights_key=setup.weights_key,
-        trust_pickle=setup.trust_pickle,
-        allow_missing=setup.allow_missing,
-        allow_unexpected=setup.allow_unexpected,
-    )
-    config = {"checkpoint": folder.sha256, "tensors": folder.sha256}
-    low = _low(folder.dtypes)
-    told = (*folder.notes, *_raised(low))
-    return Loaded(net, {}, config, told, low, Training(), folder)
-
-
 def _objective(
     setup: SetUp,
     task: Task,
-    loaded: Loaded,
+    loaded: network.Loaded,
     batches: Batches,
     *,
     bn: str,
@@ -372,7 +192,7 @@ def _objective(
         statistics = Batches(data, batch_size=batches.batch_size, dtype=dtype, device=device)
     evaluation = None
     if fsdp:
-        where, evaluation = sharded.space(where), sharded.ShardedEvaluation(task, net)
+        where, evaluation = slices.space(where), sharded.ShardedEvaluation(task, net)
         evaluation.release()
         if loaded.folder is not None:
             loaded.folder.into(evaluation)
@@ -462,62 +282,14 @@ def _settings(setup: SetUp) -> dict[str, Any]:
     return settings | ({"data.split": setup.split} if setup.split else {})
 
 
-def _module(net: object) -> nn.Module:
-    if not isinstance(net, nn.Module):
-        raise UserError(f"the task's model() returned {type(net).__name__}, not a torch nn.Module")
-    return net
-
-
-def _low_precision(tensors: dict[str, Tensor]) -> tuple[str, ...]:
-    return _low(tensor.dtype for tensor in tensors.values())
-
-
-def _low(dtypes: Iterable[torch.dtype]) -> tuple[str, ...]:
-    low = {dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize < 4}
-    return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in low))
-
-
-def _raised(low: tuple[str, ...]) -> tuple[str, ...]:
-    return (f"{', '.join(low)} weights are computed with in higher precision",) if low else ()
-
-
 @contextmanager
 def pointing_to_check(path: Path) -> Iterator[None]:
     """Add to a set-up error the command that shows how far the set-up gets."""
     try:
         yield
-    except process_group.Lost:
+    except Lost:
         raise
     except UserError as error:
         raise UserError(
             f"{error}\n(`landscape check {path}` shows the set-up part by part)"
         ) from error
-
-
-def _must_exist(path: Path) -> None:
-    if not path.exists():
-        raise UserError(f"there is no checkpoint {str(path)!r}")
-
-
-def other_point(problem: Problem, setup: SetUp, path: Path) -> OtherPoint:
-    """Another checkpoint of the same network, in the weight space of `problem`.
-
-    Raises:
-        UserError: it does not fit the network, or differs in tensors that do not move.
-    """
-    task, where = problem.objective.task, problem.objective.space
-    with pointing_to_check(path):
-        loaded = load_network(setup, task, path)
-    whole = {**dict(loaded.net.named_parameters()), **dict(loaded.net.named_buffers())}
-    tensors = {n: problem.objective.evaluation.here(n, t) for n, t in whole.items()}
-    here = problem.objective.constants()
-    buffers = dict(loaded.net.named_buffers())
-    for name, tensor in here.items():
-        if name not in buffers and not torch.equal(tensors[name].to(tensor), tensor):
-            raise UserError(
-                f"{path} differs in {name!r}, which is frozen and does not move: no line from the "
-                "first checkpoint reaches it; make the tensor trainable in the task's model()"
-            )
-    own = {name: t.to(here[name]) for name, t in buffers.items() if name in here}
-    digest = loaded.config["tensors"]
-    return OtherPoint(where.ravel(tensors), own, loaded.tensors, digest, path.name)

@@ -21,10 +21,10 @@ from .options_race import Ground, Optimizers
 from .provenance import versions
 from .race_run import Contest, contest
 from .session import Analysis, Session, Step
+from .surface import MOST_CELLS
 from .values import grid_size, number_range
 
 STEPS = 300
-MOST_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from landscape.race import Entry, Settings
 from landscape.results import Array, Race, Result, Surface
 from landscape.surface import axis
 
-from . import costs, problem, surface
+from . import beside, costs, problem, surface
 from .costs import Needs, Range
 from .frame import Frame
-from .options import Directions, SetUp
+from .options import SetUp
+from .options_plane import Directions
 from .options_race import Ground, Optimizers
 from .problem import Problem
 from .race import sweep_rates
@@ -51,7 +52,7 @@ def run(
         loaded = problem.load(setup, path, bn=policy)
     steps = optimizers.steps or STEPS
     settings = Settings(steps, optimizers.warmup, optimizers.weight_decay, setup.seed)
-    training = problem.training_data(loaded)
+    training = beside.training_data(loaded)
     on = course.on_task(
         training, loaded.theta, m=optimizers.m, seed=setup.seed, whole=loaded.objective
     )
@@ -79,7 +80,7 @@ def _needs(
     """What the race would take: steps are of m examples, so many of them are a pass."""
     plane = costs.surface(counts, Directions())
     swept = sum(math.isnan(entry.rate) for entry in entries) * len(sweep_rates(optimizers.sweep))
-    examples = sum(tree.size(batch) or 1 for batch in training.batches)
+    examples = tree.count(training.batches)
     share = min(1.0, optimizers.m / examples)
     passes = (optimizers.steps or STEPS) * (len(entries) + swept) * share
     looks = stations * len(entries) + swept

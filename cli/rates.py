@@ -5,7 +5,7 @@ from dataclasses import replace
 from landscape.stability import Update
 from landscape.training import Training
 
-from .options import Rates
+from .options_curvature import Rates
 
 UNKNOWN = "no learning rate in the checkpoint: pass --lr"
 

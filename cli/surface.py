@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Option
 
-from .options import CheckpointArgument, Directions, Fsdp, Output, SetUp
+from .options import CheckpointArgument, Fsdp, Output, SetUp
+from .options_plane import Directions
 from .values import grid_size, number_range, one_of, refuse_beside_fsdp
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ def shares_points(shard: str, problem: "Problem") -> bool:
 
     No rank can evaluate a network alone that is sharded over all.
     """
-    from landscape import ranks, sharded
+    from landscape import ranks
 
-    if isinstance(problem.objective.evaluation, sharded.ShardedEvaluation):
+    if problem.objective.space.split:
         return False
     few = problem.batches.count < FEW * ranks.count()
     return shard == "points" or (shard == "auto" and few)
@@ -168,7 +169,12 @@ def analysis(
             most = options.curvature_points
             yield from steps(
                 convexity.evaluate(
-                    *plane, axes=axes, known=points, tolerance=options.tolerance, max_points=most
+                    *plane,
+                    axes=axes,
+                    known=points,
+                    tolerance=options.tolerance,
+                    max_points=most,
+                    seed=problem.config["seed"],
                 )
             )
         return result(complete=True)

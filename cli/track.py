@@ -11,7 +11,8 @@ from typer import Argument, Option
 
 from landscape.errors import UserError
 
-from .options import (
+from .options import Output, SetUp
+from .options_curvature import (
     BasisDevice,
     Curvature,
     Force,
@@ -19,10 +20,8 @@ from .options import (
     Memory,
     No1d,
     Only,
-    Output,
     Probes,
     Rates,
-    SetUp,
     Tolerance,
 )
 from .values import byte_count, one_of
@@ -76,7 +75,7 @@ def track(
     from landscape.basis import PLACES
     from landscape.track import Tracker
 
-    from . import costs, problem
+    from . import beside, costs, problem
     from .part import restrict
     from .session import Session
 
@@ -86,7 +85,7 @@ def track(
     with problem.pointing_to_check(paths[0]):
         first = problem.load(setup, paths[0])
     part = Curvature(only=only, no_1d=no_1d, force=force)
-    others = {} if held_out is None else {held_out: problem.other_split(first, held_out)}
+    others = {} if held_out is None else {held_out: beside.other_split(first, held_out)}
     tracker = Tracker(
         seed=setup.seed,
         tolerance=tolerance,
@@ -103,7 +102,7 @@ def track(
     told = set(whole.notes)
 
     def measure(path: Path) -> _Measured:
-        loaded = restrict(first if path == paths[0] else problem.at(first, setup, path), part)
+        loaded = restrict(first if path == paths[0] else beside.at(first, setup, path), part)
         for note in loaded.notes:
             if note not in told:
                 told.add(note)

@@ -10,7 +10,8 @@ from typer import Argument, Option
 
 from landscape.errors import UserError
 
-from .options import Directions, Output, SetUp
+from .options import Output, SetUp
+from .options_plane import Directions
 from .values import grid_size, one_of
 
 if TYPE_CHECKING:
@@ -132,11 +133,11 @@ class _Plane:
 def _way(last: "Problem", setup: SetUp, paths: list[Path]) -> _Way:
     from landscape import steps
 
-    from . import problem
+    from . import beside
 
     thetas, losses, counters = [], [], []
     for path in paths:
-        loaded = problem.at(last, setup, path)
+        loaded = beside.at(last, setup, path)
         thetas.append(loaded.theta)
         losses.append(loaded.objective.loss(loaded.theta))
         counters.append(dict(loaded.training.counters))
@@ -167,6 +168,12 @@ def _plane(
     if options.direction_to or options.direction_eigen:
         span = frame.build(last, setup, options, 2, source=source)
     else:
+        for option, given in (("--mark", options.mark), ("--directions-at", options.directions_at)):
+            if given:
+                raise UserError(
+                    f"{option} is not for the plane of a training's principal directions: leave it "
+                    "out, or give directions"
+                )
         try:
             plane = trajectory.principal(way.thetas)
         except ValueError as error:

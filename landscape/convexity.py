@@ -30,7 +30,6 @@ def evaluate(
     tolerance: float = 0.01,
     max_points: int = MOST_POINTS,
     seed: int = 0,
-    memory: int | None = None,
 ) -> Generator[Point, None, None]:
     """lambda_min / lambda_max of the Hessian over theta + alpha d1 + beta d2.
 
@@ -48,7 +47,6 @@ def evaluate(
         tolerance: of the range of the ratio.
         max_points: stop before it is exceeded, with whatever error is reached.
         seed: of the random start of Lanczos' iteration.
-        memory: bytes for kept graphs.
 
     Yields:
         Each point as it is measured: both eigenvalues and their ratio, whose error is the
@@ -61,7 +59,7 @@ def evaluate(
     _refuse_names(known)
     ratios = {at: found[RATIO].mean for at, found in known.items() if RATIO in found}
     levels = nested.choose({at: found["loss"].mean for at, found in known.items()}, axes)
-    ends = Ends(seed=seed, memory=memory)
+    ends = Ends(seed=seed)
     last: Coordinates = (0.0,) * len(axes)
     error = math.nan
     while todo := nested.plan(
@@ -94,15 +92,9 @@ class Ends:
         products: with a vector, at the last point.
     """
 
-    def __init__(self, *, seed: int = 0, memory: int | None = None) -> None:
-        """Nothing is known yet: the first point starts from a random vector.
-
-        Args:
-            seed: of that, and of the random half of the others' start.
-            memory: bytes for kept graphs.
-        """
-        self.seed, self.memory = seed, memory
-        self.products = 0
+    def __init__(self, *, seed: int = 0) -> None:
+        """Nothing is known yet: the first point starts from a random vector of this `seed`."""
+        self.seed, self.products = seed, 0
         self._start: Tensor | None = None
 
     def unknown(self) -> dict[str, Estimate]:
@@ -116,16 +108,12 @@ class Ends:
         The ratio is lambda_min / lambda_max, but -1 where the negative end is the larger: it
         says how much of the largest curvature is downwards. NaN where derivatives are not finite.
         """
-        product = objective.settled(theta).hessian(theta, memory=self.memory)
+        product = objective.settled(theta).hessian(theta)
         generator = torch.Generator().manual_seed(self.seed)
-        start, where = torch.zeros_like(theta), objective.space
-        if self._start is not None:
-            # Half of it random, so that a direction of which the last point had nothing is seen.
-            start = lanczos.gaussian(theta, generator, where)
-            start.div_(lanczos.norm(start, where).to(start.dtype)).add_(self._start)
+        known, where = self._start, objective.space
         search = lanczos.Search(
             product,
-            start,
+            torch.zeros_like(theta) if known is None else lanczos.warm(known, generator, where),
             1,
             "both",
             generator=generator,
@@ -138,9 +126,8 @@ class Ends:
                 pass
         except FloatingPointError:
             return self.unknown()
-        pairs, krylov = search.pairs(), search.keep()
-        known = krylov.rows[: krylov.n].sum(0).to(krylov.device)
-        self._start = known.div_(krylov.norm(known).to(known.dtype))
+        pairs = search.pairs()
+        self._start = search.close()
         self.products = product.products
         high, low = (
             Estimate(float(pairs.values[i]), float(pairs.residuals[i]), RESIDUAL) for i in (0, -1)

@@ -47,7 +47,7 @@ class Descent:
             state: what `state()` returned.
         """
         self.objective = objective
-        self.m = min(m, sum(tree.size(batch) or 1 for batch in objective.batches))
+        self.m = min(m, tree.count(objective.batches))
         self.steps = 0 if state is None else int(state["steps"])
         self._seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed)))
         self._loss = _live(objective)

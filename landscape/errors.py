@@ -9,3 +9,7 @@ class UserError(Exception):
     """
 
     code = 1
+
+
+class Lost(UserError):
+    """Another process of the run has ended, or cannot be reached."""

@@ -39,6 +39,7 @@ __all__ = [
     "norm",
     "orthogonalise",
     "rotate",
+    "warm",
 ]
 
 Indices = NDArray[np.intp]
@@ -205,6 +206,15 @@ class Search:
             multiplicity_checked=self.checked,
         )
 
+    def close(self) -> Tensor:
+        """A unit vector (P,) that holds a part of every wanted Ritz vector; ends the search.
+
+        For `warm` at a matrix nearby. `pairs()` is to be asked before.
+        """
+        krylov = self.keep()
+        known = krylov.rows[: krylov.n].sum(0).to(krylov.device)
+        return known.div_(krylov.norm(known).to(known.dtype))
+
     def keep(self) -> Krylov:
         """The basis with the wanted Ritz vectors as its only rows, or with all P; ends the search.
 
@@ -331,6 +341,15 @@ class Search:
         least = np.maximum(self._allowed(values), self.krylov.rounding)
         enough: Array = np.maximum(least, SURE * below)
         return enough
+
+
+def warm(known: Tensor, generator: torch.Generator, vectors: Vectors = WHOLE) -> Tensor:
+    """A start (P,) for a matrix near the one whose search has left the unit vector `known` (P,).
+
+    Half of it is random, so that a direction of which the last matrix had nothing is seen.
+    """
+    start = gaussian(known, generator, vectors)
+    return start.div_(norm(start, vectors).to(start.dtype)).add_(known)
 
 
 def least_basis(count: int, which: str) -> int:

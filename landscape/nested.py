@@ -151,8 +151,8 @@ def plan(
 
     Levels up from 3 points a side while the error of the range as drawn is above `tolerance`
     and falls from level to level; otherwise every cell. A level is tried only where every cell
-    can still follow it within `WASTE` times the cells. A tolerance of 0 means every cell from
-    the start. The origin is evaluated first, always.
+    can still follow it within `WASTE` times the cells, or could not in any case. A tolerance of 0
+    means every cell from the start. The origin is evaluated first, always.
 
     Args:
         values: the quantity that decides, at the points evaluated so far.
@@ -190,9 +190,13 @@ def plan(
 def _affordable(
     points: list[Coordinates], values: Values, every_cell: list[Coordinates], budget: float
 ) -> bool:
-    """Whether a level, and every cell if it fails, stay within `WASTE` and the budget."""
+    """Whether a level stays within the budget, and with every cell, if it fails, within `WASTE`.
+
+    A budget that does not hold every cell leaves nothing to fail into.
+    """
     together = len({*points, *values, *every_cell})
-    return together <= WASTE * len(every_cell) and len({*points, *values}) <= budget
+    follows = together <= WASTE * len(every_cell) or budget < len(every_cell)
+    return follows and len({*points, *values}) <= budget
 
 
 def best_level(values: Values, levels: Levels) -> int:

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from landscape.errors import UserError
+from landscape.errors import Lost, UserError
 
 TIMEOUT = timedelta(minutes=30)  # of a collective: the longest step of another rank
 PATIENCE = 3.0  # seconds, for the word of a rank that may have died
@@ -24,10 +24,6 @@ PLACES = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what the environment has to s
 
 _store: Any = None  # a store of torch, where all ranks leave word
 _joined = 0  # groups so far: the store keeps the keys of those before
-
-
-class Lost(UserError):
-    """Another rank has ended, or cannot be reached."""
 
 
 def start(device: torch.device) -> None:

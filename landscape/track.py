@@ -124,11 +124,9 @@ class Tracker:
     def _search(self, which: str, matvec: Matvec, theta: Tensor) -> tuple[Top, Mean]:
         """The largest eigenvalue, and for the Hessian the trace from the same basis."""
         generator = torch.Generator().manual_seed(self.seed)
-        start = torch.zeros_like(theta)
-        if which in self._starts:
-            # Half of it random, so that a new direction that has become the sharpest is seen.
-            start = lanczos.gaussian(theta, generator)
-            start.div_(lanczos.norm(start).to(start.dtype)).add_(self._starts.pop(which))
+        known = self._starts.pop(which, None)
+        start = torch.zeros_like(theta) if known is None else lanczos.warm(known, generator)
+        del known
         search = lanczos.Search(
             matvec,
             start,
@@ -144,12 +142,10 @@ class Tracker:
         for _ in search:
             pass
         pairs = search.pairs()
-        krylov = search.keep()
-        known = krylov.rows[: krylov.n].sum(0).to(krylov.device)
-        self._starts[which] = known.div_(lanczos.norm(known).to(known.dtype))
+        self._starts[which] = search.close()
         trace = Mean(NAN, NAN)
         if which == "hessian" and self.probes:
-            probes = Probes(krylov)
+            probes = Probes(search.krylov)
             for _ in probes.run(self.probes):
                 pass
             trace = probes.trace()

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,11 @@ def size(batch: Any) -> int | None:
     """B, the leading length that the tensors of a batch share; None if they share none."""
     lengths = {t.shape[0] for t in tensors(batch) if t.ndim}
     return lengths.pop() if len(lengths) == 1 else None
+
+
+def count(batches: Iterable[Any]) -> int:
+    """Examples in all batches; one that does not tell its size counts as one."""
+    return sum(size(batch) or 1 for batch in batches)
 
 
 def can_be_cut(batch: Any) -> bool:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Vectors:
-    """Vectors (P,) of which this process holds all entries; `sharded.Space` holds some of them.
+    """Vectors (P,) of which this process holds all entries; `slices.Space` holds some of them.
 
     Attributes:
         split: entries lie in other processes too.

@@ -17,7 +17,16 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from landscape import directions, lanczos, process_group, ranks, rematerialisation, sharded, space
+from landscape import (
+    directions,
+    lanczos,
+    process_group,
+    ranks,
+    rematerialisation,
+    sharded,
+    slices,
+    space,
+)
 from landscape.objective import MATRICES, Objective
 
 CPU = torch.device("cpu")
@@ -88,7 +97,7 @@ def problem(net, batches, of_loss, dtype, split):
     task = as_task(model=lambda: net, data=lambda: batches, loss=of_loss)
     where, evaluation = space.trainable(net, dtype=dtype, device=CPU), None
     if split:
-        where, evaluation = sharded.space(where), sharded.ShardedEvaluation(task, net)
+        where, evaluation = slices.space(where), sharded.ShardedEvaluation(task, net)
     return Objective(task, net, where, batches, l2=0.1, evaluation=evaluation)
 
 

@@ -86,3 +86,16 @@ def test_a_film_for_players_needs_ffmpeg_and_says_so(terminal, series):
 
 def test_a_film_needs_no_torch(terminal, series):
     assert "torch" not in loaded_by(terminal.folder, "animate", *series)
+
+
+def test_directions_of_another_checkpoint_are_refused_where_there_are_none(terminal, series):
+    there = ("--directions-at", "step_30.pt")
+    towards = ("--direction-to", "step_10.pt")
+    done = terminal.run("line", "step_2.pt", *towards, *there, "--no-plot")
+    assert done.code == 1
+    assert "--directions-at is for random directions, and here is none" in done.err
+    way = ("step_2.pt", "step_10.pt", "step_30.pt")
+    for option in (there, ("--mark", "step_10.pt")):
+        done = terminal.run("trajectory", *way, *option, "--no-plot")
+        assert done.code == 1
+        assert f"{option[0]} is not for the plane of a training's principal" in done.err

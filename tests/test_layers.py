@@ -83,7 +83,8 @@ ARROWS = {
     "outputs": "modes task tree",
     "gauss_newton": "estimate jacobian modes outputs products",
     "fisher": "estimate jacobian products",
-    "sharded": "evaluation ranks space task",
+    "slices": "ranks space",
+    "sharded": "evaluation ranks slices task",
     "objective": "batchnorm device estimate evaluation fisher gauss_newton modes products ranks"
     " space task tree",
     "product_check": "device objective products",

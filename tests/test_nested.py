@@ -331,3 +331,12 @@ def test_the_best_level_is_the_highest_complete_and_finite_one() -> None:
     edge = next(p for p in levels.points(3) if p not in levels.points(2))
     assert nested.best_level({**values, edge: math.inf}, levels) == 2
     assert nested.best_level({at: 1.0 for at in levels.points(1)}, levels) == 0
+
+
+def test_a_budget_below_the_cells_is_spent_on_levels_that_are_no_cells():
+    axes = [np.linspace(-1, 1, 31)]  # its cells are no points of 9
+    values = {}
+    while todo := nested.plan(values, axes, tolerance=1e-6, max_evaluations=9):
+        values.update((at, float(np.exp(at[0]))) for at in todo)
+    assert len(values) == 9
+    assert nested.best_level(values, nested.choose(values, axes)) == 3
