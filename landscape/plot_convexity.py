@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from landscape import plot_surface
 from landscape.plot_levels import Scale, texts
-from landscape.plot_text import clean, footer, settle, sheet, unit
+from landscape.plot_text import axis_label, clean, footer, settle, sheet, unit
 from landscape.results import RATIO, Surface
 
 WIDTH, HEIGHT = 9.6, 4.5  # in inches
@@ -16,15 +16,20 @@ def picture(result: Surface, scales: dict[str, Scale]) -> Figure:
     Li et al. (2018), figure 7. The scales are by name of the quantity, the loss first.
     """
     words = [footer(result, name, scale.log, width=170) for name, scale in scales.items()]
-    sheets = sheet(WIDTH, HEIGHT, "\n".join(words))
-    sheets.suptitle(clean(result.title, 110), fontsize=9)
-    for axes, (name, scale) in zip(sheets.subplots(1, 2), scales.items(), strict=True):
+    figure = sheet(WIDTH, HEIGHT, "\n".join(words))
+    figure.suptitle(clean(result.title, 110), fontsize=9)
+    panels = figure.subplots(1, 2)
+    for axes, (name, scale) in zip(panels, scales.items(), strict=True):
         mappable = plot_surface.panel(axes, result, name, scale)
-        bar = sheets.colorbar(
+        axes.set_xlabel(axis_label(result.alpha_label, "alpha"))
+        axes.set_ylabel(axis_label(result.beta_label, "beta"))
+        bar = figure.colorbar(
             mappable, ax=axes, extend=scale.extend, spacing="proportional", shrink=0.9
         )
         bar.set_ticks(list(scale.ticks), labels=texts(scale.ticks, scale.log))
         bar.ax.minorticks_off()
         bar.set_label(unit(name) + (" (0: convex)" if name == RATIO else ""))
-    settle(sheets)
-    return sheets
+    settle(figure)
+    for axes in panels:
+        plot_surface.marks(axes, result)
+    return figure

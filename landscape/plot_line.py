@@ -17,14 +17,17 @@ from landscape.plot_text import (
     sheet,
     unit,
 )
-from landscape.results import RESIDUAL, Surface
+from landscape.results import RATIO, RESIDUAL, Surface
 
 
 def picture(result: Surface, name: str, log: bool, limits: Limits) -> Figure:
     """The curve of one quantity, and of the metrics below it where that is the loss."""
     names = list(result.quantities) if name == "loss" else [name]
     heights = [2.6, *[1.0] * (len(names) - 1)]
-    picture = sheet(5.9, 1.0 + sum(heights), footer(result, name, log))
+    words = footer(result, name, log)
+    if RATIO in names[1:]:  # it is known at fewer points, and less well
+        words += f"\n{unit(RATIO)}: {footer(result, RATIO, log=False)}"
+    picture = sheet(5.9, 1.0 + sum(heights), words)
     panels = picture.subplots(len(names), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     ends = result.alpha[[0, -1]]
     inside = np.flatnonzero((result.marker_alpha >= ends[0]) & (result.marker_alpha <= ends[1]))

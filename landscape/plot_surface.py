@@ -1,5 +1,6 @@
 """Pictures of a surface: filled contours, and a relief in space."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -68,13 +69,9 @@ def picture(result: Surface, name: str, scale: Scale, style: str) -> Figure:
         bar.set_label(unit(name))
         _points(axes, result, name, scale, alone=not mesh)
         _hatch(axes, alpha, beta, broken)
-        if result.path_alpha is not None:
-            path = (result.path_alpha, result.path_beta)
-            dots = {"marker": "o", "ms": 2.5} if result.kind == "trajectory" else {}
-            line = {"color": "black", "lw": 1.4, "path_effects": _HALO}
-            axes.plot(*path, label=result.path_label, **line, **dots)
+        _path(axes, result)
         settle(picture)
-        _names(axes, result, _numbers(axes, lines, scale))
+        marks(axes, result, _numbers(axes, lines, scale))
     return picture
 
 
@@ -89,6 +86,7 @@ def panel(axes: Any, result: Surface, name: str, scale: Scale) -> ScalarMappable
     mappable: ScalarMappable = _contours(axes, mesh, scale)[0]
     _points(axes, result, name, scale, alone=not mesh)
     _hatch(axes, alpha, beta, broken)
+    _path(axes, result)
     return mappable
 
 
@@ -179,8 +177,19 @@ def _numbers(axes: Any, lines: Any, scale: Scale) -> list[Bbox]:
     return [number.get_window_extent() for number in numbers]
 
 
-def _names(axes: Any, result: Surface, taken: list[Bbox]) -> None:
-    """Marks the centre and the checkpoints, each name where it covers least."""
+def _path(axes: Any, result: Surface) -> None:
+    if result.path_alpha is not None:
+        path = (result.path_alpha, result.path_beta)
+        dots = {"marker": "o", "ms": 2.5} if result.kind == "trajectory" else {}
+        line = {"color": "black", "lw": 1.4, "path_effects": _HALO}
+        axes.plot(*path, label=result.path_label, **line, **dots)
+
+
+def marks(axes: Any, result: Surface, taken: Sequence[Bbox] = ()) -> None:
+    """Marks the centre and the checkpoints, each name where it covers least of what is `taken`.
+
+    The figure has to be settled.
+    """
     beta = np.empty(0) if result.marker_beta is None else result.marker_beta
     spots = np.column_stack([result.marker_alpha, beta])
     if not (spots == 0).all(axis=1).any():

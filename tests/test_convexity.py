@@ -179,3 +179,28 @@ def test_the_map_stands_beside_the_surface(terminal):
     assert "lambda" in one.axes[0].get_title()
     line = terminal.run("line", "ckpt.pt", "--curvature", "--curvature-points", "5")
     assert line.code == 0, line.err
+
+
+def test_checkpoints_and_the_way_of_a_training_stand_on_both_maps(terminal):
+    for step in (1, 2, 3):
+        weights = terminal.network(seed=step).state_dict()
+        torch.save(weights, terminal.folder / f"step_{step}.pt")
+    words = ("--curvature", "--curvature-points", "9", "--resolution", "9x9", "--no-plot")
+    done = terminal.run("trajectory", "step_1.pt", "step_2.pt", "step_3.pt", *words, "-o", "t.h5")
+    assert done.code == 0, done.err
+    result = store.load(terminal.folder / "t.h5")
+    loss, ratio, *_ = plot.figure(result).axes
+    for axes in (loss, ratio):
+        (way,) = (line for line in axes.lines if line.get_label() == "training")
+        np.testing.assert_allclose(way.get_xdata(), result.path_alpha)
+        assert {text.get_text() for text in axes.texts} >= set(result.marker_names)
+        assert result.alpha_label in axes.get_xlabel().replace("\n", " ")
+
+
+def test_the_picture_of_a_line_states_the_error_of_its_curvature(terminal):
+    words = ("--curvature", "--curvature-points", "5", "--resolution", "21", "--no-plot")
+    assert terminal.run("line", "ckpt.pt", *words).code == 0
+    result = store.load(terminal.folder / "ckpt.line.h5")
+    footer = plot.figure(result).get_supxlabel()
+    assert f"5 points, {result.products} products" in footer
+    assert "estimated error" in footer.splitlines()[-1] + footer.splitlines()[-2]
