@@ -60,7 +60,7 @@ def footer(result: Surface, name: str, log: bool, *, width: int = 116) -> str:
             words.append(f"above the tolerance of {_percent(result.tolerance)}")
     if result.beta is None and not np.isfinite(shown.point_stderr).any():
         words.append("no standard error")
-    elif result.beta is None and shown.stderr_basis != "examples":
+    elif result.beta is None and shown.stderr_basis not in ("examples", RESIDUAL):
         words.append(f"standard error: {shown.stderr_basis}")
     return fill(" \N{MIDDLE DOT} ".join(words), width)
 
