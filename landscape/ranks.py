@@ -7,9 +7,10 @@ and nothing here costs anything.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from landscape.process_group import collective
 
 S = TypeVar("S")
 T = TypeVar("T")
+EXCHANGE = 0.3  # seconds of work whose results may be lost: a message costs a few milliseconds
 _alone = False
 
 
@@ -57,18 +59,23 @@ def alone() -> Iterator[None]:
 
 
 def each(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """`work` on each item, in order; each rank does whole items alone, every N-th of them."""
+    """`work` on each item, in order; each rank does whole items alone, every N-th of them.
+
+    Results are exchanged about every `EXCHANGE` seconds, as often at most as there are some of all.
+    """
     total, mine = count(), number()
     if total == 1:
         yield from map(work, items)
         return
-    rest = iter(items)
-    while taken := list(islice(rest, total)):
-        done: T | None = None
-        if mine < len(taken):
-            with alone():
-                done = work(taken[mine])
-        yield from cast(list[T], of_all(done)[: len(taken)])
+    rest, size = iter(items), 1
+    while taken := list(islice(rest, total * size)):
+        begun = time.monotonic()
+        with alone():
+            done = [work(item) for item in taken[mine::total]]
+        held = of_all((done, time.monotonic() - begun))
+        yield from (held[index % total][0][index // total] for index in range(len(taken)))
+        slowest = max(seconds for _, seconds in held)  # all ranks come to the same size
+        size = max(1, min(2 * size, int(size * EXCHANGE / max(slowest, 1e-9))))
 
 
 def share(items: Iterable[T]) -> Iterator[T]:
