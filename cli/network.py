@@ -70,6 +70,7 @@ def load(setup: SetUp, task: Task, path: Path, *, fsdp: bool = False) -> Loaded:
         allow_missing=setup.allow_missing,
         allow_unexpected=setup.allow_unexpected,
     )
+    _keep_precision(net, (t.dtype for t in matched.values()), setup.dtype)
     checkpoint.load(net, matched)
     config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
     low = _low_precision({**dict(net.named_parameters()), **matched})
@@ -92,6 +93,7 @@ def _from_folder(setup: SetUp, task: Task, path: Path) -> Loaded:
         allow_missing=setup.allow_missing,
         allow_unexpected=setup.allow_unexpected,
     )
+    _keep_precision(net, folder.dtypes, setup.dtype)
     config = {"checkpoint": folder.sha256, "tensors": folder.sha256}
     low = _low(folder.dtypes)
     told = (*folder.notes, *_raised(low))
@@ -107,6 +109,12 @@ def _module(net: object) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise UserError(f"the task's model() returned {type(net).__name__}, not a torch nn.Module")
     return net
+
+
+def _keep_precision(net: nn.Module, stored: Iterable[torch.dtype], dtype: str) -> None:
+    """Lets weights that are stored in float64, for a run in float64, get there unrounded."""
+    if dtype == "float64" and torch.float64 in stored:
+        net.double()
 
 
 def _low_precision(tensors: dict[str, Tensor]) -> tuple[str, ...]:

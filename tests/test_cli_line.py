@@ -84,3 +84,18 @@ def test_bfloat16_weights_are_raised_and_it_is_said(terminal):
     result = terminal.run("line", "half.pt", *SMALL)
     assert result.code == 0
     assert "note: bfloat16 weights are computed with in higher precision" in result.err
+
+
+def test_weights_stored_in_float64_are_not_rounded_on_the_way_to_a_run_in_float64(terminal):
+    net = terminal.network().double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p *= 1 + 1e-8  # which float32 cannot tell from 1
+    torch.save(net.state_dict(), terminal.folder / "fine.pt")
+    assert terminal.run("line", "fine.pt", *SMALL, "--dtype", "float64").code == 0
+    namespace: dict = {}
+    exec((terminal.folder / "landscape_task.py").read_text(), namespace)
+    images, labels = namespace["data"]()
+    with torch.no_grad():
+        true = float(namespace["loss"](net, (images.double(), labels)).mean())
+    assert load(terminal, "fine.line.h5").loss.grid[4] == pytest.approx(true, rel=1e-12)
