@@ -35,7 +35,8 @@ class Scale:
     def within(self, heights: Array) -> Array:
         """The levels of contour lines, without those that would be but a speck."""
         low, high = heights.min(), heights.max()
-        inside: Array = self.ticks[np.abs(2 * self.ticks - low - high) < 0.98 * (high - low)]
+        speck = 0.01 * np.ptp(np.clip([low, high], self.edges[0], self.edges[-1]))
+        inside: Array = self.ticks[(self.ticks > low + speck) & (self.ticks < high - speck)]
         return inside
 
     def ink(self, heights: Array) -> list[tuple[float, ...]]:

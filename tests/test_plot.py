@@ -219,6 +219,13 @@ def test_limits_that_do_not_rise_are_refused(limits):
         plot.figure(surface(basin), limits=limits)
 
 
+def test_a_summit_beyond_the_limits_takes_no_line_from_the_valley():
+    summit = surface(lambda a, b: 0.01 + a**2 + b**2 + np.where(a > 0.9, 1e4, 0))
+    axes = plot.figure(summit, log=False, limits=(None, 0.5)).axes[0]
+    filled, lines = contours(axes, filled=True), contours(axes, filled=False)
+    np.testing.assert_allclose(lines.levels[0], filled.levels[1])
+
+
 def test_unknown_words_are_refused_with_the_words_that_exist():
     with pytest.raises(UserError, match="no quantity 'f1' in this result: use loss"):
         plot.figure(surface(basin), quantity="f1")
