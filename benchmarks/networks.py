@@ -16,13 +16,13 @@ from landscape.space import trainable
 from landscape.task import Task, from_object
 
 
-def mlp(activation: type[nn.Module] = nn.ReLU) -> nn.Module:
-    """64-256-256-10."""
+def mlp(activation: type[nn.Module] = nn.ReLU, width: int = 256) -> nn.Module:
+    """64-width-width-10."""
     return nn.Sequential(
         nn.Flatten(),
-        *(nn.Linear(64, 256), activation()),
-        *(nn.Linear(256, 256), activation()),
-        nn.Linear(256, 10),
+        *(nn.Linear(64, width), activation()),
+        *(nn.Linear(width, width), activation()),
+        nn.Linear(width, 10),
     )
 
 

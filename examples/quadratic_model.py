@@ -3,9 +3,10 @@
 Claim (Ma et al. 2022, abstract): The quadratic model g'd + d'Hd/2 of the loss holds in a very small
 neighbourhood of a minimum only.
 
-Thresholds (fixed on seeds 0, 1, 2): along each of the five leading eigenvectors the model errs by
-2 % of the rise at most where it predicts a rise of 1e-4, and by a factor of 1.3 or more, either
-way, where it predicts a rise of 3; it errs by a tenth within 10 % of the norm of the weights.
+Thresholds (fixed on seeds 0, 1, 2, 6, 7, 8): along each of the five leading eigenvectors the model
+errs by 2 % of the rise at most where it predicts a rise of 1e-4, and by a factor of 1.3 or more,
+either way, where it predicts a rise of 1; it errs by a tenth within 10 % of the norm of the
+weights.
 
 Control (--control): the Hessian of the network before its training in the model.
 
@@ -15,7 +16,9 @@ Trains tanh MLPs on digits, and compares model and loss along eigenvectors of th
 random directions, in float64, with the library. Ten seconds.
 
 The authors go on to say that beyond the neighbourhood the loss grows more slowly than the model.
-Here it grows faster, along all directions that are looked at, where its rise is of order 1.
+Here it grows faster, along all directions that are looked at, where its rise is of order 1. Far
+out it does fall behind, so that the model is right once more by chance: where it predicts a rise of
+3, tried first, it errs along one eigenvector of seed 6 by a factor of 1.29 only.
 """
 
 from pathlib import Path
@@ -36,7 +39,7 @@ QUICK = True
 SEEDS = (3, 4, 5)
 EPOCHS, RATE, BATCH = 20, 0.1, 32
 EIGEN, RANDOM = 5, 5  # directions
-NEAR, FAR = 1e-4, 3.0  # rises that the model predicts
+NEAR, FAR = 1e-4, 1.0  # rises that the model predicts
 EXACT, FACTOR, NEARBY = 0.02, 1.3, 0.1
 BROKEN = 0.1  # of the rise: an error of the model that is told of
 PREDICTED = np.logspace(-5, 1, 25)  # rises

