@@ -78,7 +78,8 @@ def quadratic(condition: float, tilt: float = 0.0) -> Function:
 
     u, v = -4.0, 1.2
     start = (cos * u - sin * v, sin * u + cos * v)
-    window = tuple(edge for s in start for edge in _around(s))
+    across = (cos * u + sin * v, sin * u - cos * v)  # the ravine, where a long step leads
+    window = tuple(edge for pair in zip(start, across, strict=True) for edge in _around(*pair))
     turned = f", u and v turned by {tilt:g} degrees" if tilt else ""
     names = ("u", "v") if tilt else ("x", "y")
     return Function(
@@ -92,10 +93,10 @@ def quadratic(condition: float, tilt: float = 0.0) -> Function:
     )
 
 
-def _around(start: float) -> tuple[float, float]:
-    """A range that holds 0 and the start, and 1.6 on both sides of 0."""
+def _around(*held: float) -> tuple[float, float]:
+    """A range that holds 0 and those, and 1.6 on both sides of 0."""
     beyond = 1.6
-    return min(1.2 * start, -beyond), max(1.2 * start, beyond)
+    return min(1.2 * min(held), -beyond), max(1.2 * max(held), beyond)
 
 
 _KNOWN = {

@@ -78,3 +78,14 @@ def test_what_is_no_function_or_no_condition_number_is_refused():
         functions.named("ackley")
     with pytest.raises(ValueError, match=r"at least 1 and finite, not 0\.5"):
         functions.named("quadratic", condition=0.5)
+
+
+@pytest.mark.parametrize("tilt", [0, 20, 90, -45])
+def test_the_picture_of_a_ravine_holds_where_a_long_step_across_leads(tilt):
+    function = functions.quadratic(100, tilt)
+    start = torch.tensor(function.start, dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(function.value(start), start)
+    x, y = (start - 0.2 * slope).tolist()  # the largest rate that does not diverge
+    low, high, bottom, top = function.window
+    assert low < x < high
+    assert bottom < y < top
