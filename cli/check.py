@@ -101,7 +101,7 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
     counted = examples.weight.sum() if examples.basis == "none" else (examples.weight != 0).sum()
     report("examples", f"{int(counted):,}")
     value = objective.values(next(iter(problem.batches)))["loss"]
-    report("loss of a batch", _reduction(tuple(value.shape)))
+    report("loss of a batch", _reduction(tuple(value.shape), objective.task.weights is not None))
     for name, found in estimates.items():
         report(name, _with_error(found))
     if objective.l2 == 0:
@@ -134,10 +134,12 @@ def _some(names: list[str]) -> str:
     )
 
 
-def _reduction(shape: tuple[int, ...]) -> str:
+def _reduction(shape: tuple[int, ...], weighted: bool) -> str:
     """How the values of one batch become a mean, in words."""
     if not shape:
         return "a scalar, taken as the mean over its batch: there will be no standard error"
+    if weighted:
+        return f"shape {shape}, averaged over all values with the task's weights()"
     if len(shape) == 1:
         return f"shape {shape}, averaged over the examples"
     return (
