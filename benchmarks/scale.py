@@ -3,7 +3,7 @@
 Both are timed by turns in the same two processes: together, and rank 0 alone while the other
 sleeps. By the clock, the efficiency is the time of one rank over twice that of two, medians of
 turns: on a machine that others use it tells of them too. By CPU time the busier rank stands for
-both, so that other work does not count, but neither does waiting for a message. Two minutes on two
+both, so that other work does not count, but neither does waiting for a message. Ten minutes on two
 idle cores:
 
     python benchmarks/scale.py
@@ -28,16 +28,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from networks import NETWORKS, objective, trained
+from networks import NETWORKS, demo_task, fitted, images, objective, resnet20, trained
 
 from landscape import directions, lanczos, process_group, ranks, surface
 from landscape.batches import Batches
-from landscape.cli import demo_task
 from landscape.cli.process import keep_freed_memory
 from landscape.objective import Objective
 
 TURNS = 3
-BATCH = 68  # twenty batches: ten a rank
+BATCHES = 20  # ten a rank
+IMAGES = 160  # of 3x32x32
 PRODUCTS = 40
 
 # Of an H100 node (NVIDIA's data sheets), and what of it is commonly reached.
@@ -61,29 +61,36 @@ def main() -> None:
 
 
 def race() -> None:
-    """Both analyses, both ways, by turns."""
+    """Both analyses of two networks, both ways, by turns."""
     keep_freed_memory()
     process_group.start(torch.device("cpu"))
-    batches = Batches(demo_task.data, batch_size=BATCH)
-    f = objective(trained(NETWORKS["CNN with BatchNorm"])).over(batches)
+    digits, pictures = demo_task.data("train"), images(IMAGES)
+    compare("CNN with BatchNorm", trained(NETWORKS["CNN with BatchNorm"]), digits)
+    compare("ResNet-20", fitted(resnet20, pictures, epochs=2, size=16), pictures)
+    process_group.finish()
+
+
+def compare(name: str, net: torch.nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The table of one network."""
+    size = -(-len(data[1]) // BATCHES)
+    f = objective(net).over(Batches(lambda: data, batch_size=size))
     theta = f.theta()
-    tell(f"CNN with BatchNorm, {theta.numel():,} parameters, 1347 examples, batches of {BATCH}")
+    tell(f"\n{name}, {theta.numel():,} parameters, {len(data[1])} examples in batches of {size}")
     tell(f"{'':24s}{'':>14s}{'one rank':>10s}{'two ranks':>10s}{'efficiency':>12s}")
     works = {
         "surface, batches shared": lambda: plane(f, theta, apart=False),
         "surface, points shared": lambda: plane(f, theta, apart=True),
         "eigenvalues": lambda: eigenvalues(f, theta),
     }
-    for name, work in works.items():
+    for what, work in works.items():
         timed(work)
         turns = [(timed(work, apart=True), timed(work)) for _ in range(TURNS)]
-        for kind, what in enumerate(("by the clock", "by CPU time")):
+        for kind, how in enumerate(("by the clock", "by CPU time")):
             one, two = (statistics.median(turn[i][kind] for turn in turns) for i in (0, 1))
             share = f"{100 * one / (2 * two):.0f} %"
-            tell(f"{name:24s}{what:>14s}{one:8.2f} s{two:8.2f} s{share:>12s}")
+            tell(f"{what:24s}{how:>14s}{one:8.2f} s{two:8.2f} s{share:>12s}")
     few, many = (sent(f, theta, products) for products in (10, 20))
     tell(f"a rank sends {(many - few) // 10:,} bytes for a product of {4 * theta.numel():,} bytes")
-    process_group.finish()
 
 
 def plane(f: Objective, theta: torch.Tensor, *, apart: bool) -> None:
