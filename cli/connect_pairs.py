@@ -118,7 +118,6 @@ class Table:
         aligned = several.align is not None
         decisive = self._table("barrier", aligned)
         order = chain.shortest(decisive) if np.isfinite(decisive).all() else []
-        split = f" ({problem.split} split)" if problem.split else ""
         return Pairs(
             model=several.names,
             loss=np.array([own.mean for own in self._own]),
@@ -137,7 +136,7 @@ class Table:
             bn=problem.config["bn"],
             batchnorm=bool(batchnorm.modules(problem.objective.net)),
             l2=problem.objective.l2,
-            title=f"Barriers between {len(several.names)} checkpoints{split}",
+            title=problem.titled(f"Barriers between {len(several.names)} checkpoints"),
         )
 
     def _table(self, field: str, aligned: bool) -> Array:

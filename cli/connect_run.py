@@ -136,13 +136,12 @@ class Stages:
             complete=complete,
             names=(problem.name, other.name),
         )
-        split = f" ({problem.split} split)" if problem.split else ""
         return dataclasses.replace(
             result,
             l2=problem.objective.l2,
             bn=problem.config["bn"],
             batchnorm=bool(batchnorm.modules(problem.objective.net)),
-            title=f"Paths from {problem.name} to {other.name}{split}",
+            title=problem.titled(f"Paths from {problem.name} to {other.name}"),
         )
 
 

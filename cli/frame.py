@@ -47,13 +47,12 @@ class Frame:
 
     def label(self, result: Surface, problem: Problem) -> Surface:
         """`result` with title, axis labels and markers."""
-        split = f" ({problem.split} split)" if problem.split else ""
         at = np.array([coordinates for _, coordinates, _ in self.markers])
         at = at.reshape(-1, len(self.directions))
         return dataclasses.replace(
             result,
             l2=problem.objective.l2,
-            title=f"{self.what}{split}",
+            title=problem.titled(self.what),
             alpha_label=self.labels[0],
             beta_label=self.labels[-1],
             marker_names=tuple(name for name, _, _ in self.markers),

@@ -235,9 +235,8 @@ def _analysis(
     runs: list[Curvature] = []
 
     def labelled(complete: bool) -> "Spectrum":
-        split = f" ({problem.split} split)" if problem.split else ""
         metric = " in Adam's metric" if pace.scale is not None else ""
-        title = f"{NAMES[settings.matrix]} of the loss{metric} at {problem.name}{split}"
+        title = problem.titled(f"{NAMES[settings.matrix]} of the loss{metric} at {problem.name}")
         return replace(runs[0].result(complete=complete), title=title, **pace.facts)
 
     def start(_: list[dict[str, Any]]) -> "Generator[Step, None, Spectrum]":

@@ -318,7 +318,6 @@ def _analysis(
             yield Step(None, place, len(rows), model.name)
         if ranks.first():
             checkpoint_write.save(made, state)
-        split = f" ({problem.split} split)" if problem.split else ""
         return Merge(
             model=tuple(model.name for model in rows),
             weight=np.array([*weights, float("nan")]),
@@ -330,7 +329,7 @@ def _analysis(
             batchnorm=norms,
             bn=policy if new else "keep",
             l2=objective.l2,
-            title=f"Merge of {len(models)} networks{split}",
+            title=problem.titled(f"Merge of {len(models)} networks"),
         )
 
     config = {

@@ -71,6 +71,10 @@ class Problem:
     training: Training
     tensors: Mapping[str, Tensor]
 
+    def titled(self, text: str) -> str:
+        """A title, which names the split of the data where the task has splits."""
+        return f"{text} ({self.split} split)" if self.split else text
+
     def buffers(self) -> dict[str, Tensor]:
         """The checkpoint's own buffers, those of the space aside."""
         here = self.objective.constants()

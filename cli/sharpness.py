@@ -174,9 +174,8 @@ def _analysis(problem: "Problem", plan: "Plan") -> "Analysis":
     measurements: list[Measurement] = []
 
     def labelled(complete: bool) -> "Sharpness":
-        split = f" ({problem.split} split)" if problem.split else ""
         record = measurements[0].result(complete=complete)
-        return replace(record, title=f"Sharpness of {problem.name}{split}")
+        return replace(record, title=problem.titled(f"Sharpness of {problem.name}"))
 
     def start(records: list[dict[str, Any]]) -> "Generator[Step, None, Sharpness]":
         measurement = Measurement(problem.objective, problem.theta, plan)

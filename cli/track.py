@@ -113,10 +113,9 @@ def track(
             raise type(error)(f"{path}: {error}") from error
 
     def label(result: "Track") -> "Track":
-        split = f" ({first.split} split)" if first.split else ""
         return replace(
             result,
-            title=f"Curvature from {paths[0].name} to {paths[-1].name}{split}",
+            title=first.titled(f"Curvature from {paths[0].name} to {paths[-1].name}"),
             tolerance=tolerance,
             probes=probes,
             parameters=whole.objective.space.size,

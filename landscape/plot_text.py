@@ -1,6 +1,6 @@
 """The words of a picture and the sheet they stand on."""
 
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from landscape.results import LAMBDA_MAX, LAMBDA_MIN, RATIO, RESIDUAL, Status, S
 
 FONT = "DejaVu Sans"  # comes with matplotlib: the same picture everywhere
 GREY = "0.45"
+LINES = 3  # of a title or a label, at most
 BROKEN: dict[str, Any] = {"edgecolor": "0.55", "hatch": "//////", "linewidth": 0}
 _UNITS = {
     "loss": "loss (mean per example)",
@@ -84,7 +85,10 @@ def clean(text: str, width: int = 10_000) -> str:
     glyphs = get_font(findfont(FontProperties(family=FONT)))
     text = " ".join(text.split())
     text = "".join(c if glyphs.get_char_index(ord(c)) else "?" for c in text)
-    return fill(text, width, max_lines=3, placeholder=" ...").replace("$", r"\$")
+    count = len(wrap(text, width))
+    if 1 < count <= LINES:  # of like length
+        width = next(w for w in range(len(text) // count, width + 1) if len(wrap(text, w)) == count)
+    return fill(text, width, max_lines=LINES, placeholder=" ...").replace("$", r"\$")
 
 
 def axis_label(text: str, symbol: str) -> str:

@@ -388,6 +388,14 @@ def test_like_ranges_are_drawn_to_scale_and_others_fill_the_page(beta, aspect):
     assert plot.figure(surface(basin, beta=beta, log=True)).axes[0].get_aspect() == aspect
 
 
+def test_a_title_of_two_lines_leaves_no_word_alone_on_the_second():
+    title = "Loss on the plane through base.pt, noise_0.375.pt, noise_0.39.pt (test split)"
+    figure = plot.figure(replace(surface(basin), title=title))
+    first, second = figure.axes[0].get_title().splitlines()
+    assert f"{first} {second}" == title
+    assert len(second) > len(first) / 2
+
+
 def test_text_of_the_user_is_never_read_as_mathematics_nor_drawn_without_a_glyph(tmp_path):
     record = surface(
         basin,
