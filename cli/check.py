@@ -138,10 +138,10 @@ def _reduction(shape: tuple[int, ...], weighted: bool) -> str:
     """How the values of one batch become a mean, in words."""
     if not shape:
         return "a scalar, taken as the mean over its batch: there will be no standard error"
-    if weighted:
-        return f"shape {shape}, averaged over all values with the task's weights()"
     if len(shape) == 1:
         return f"shape {shape}, averaged over the examples"
+    if weighted:
+        return f"shape {shape}, averaged over the values that count, by their weights"
     return (
         f"shape {shape}, averaged over the examples and over the {math.prod(shape[1:])} values of "
         "each: where training added these up, losses and curvature are smaller here by that factor"

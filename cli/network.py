@@ -56,13 +56,15 @@ def load(setup: SetUp, task: Task, path: Path, *, fsdp: bool = False) -> Loaded:
         net = _module(task.model(checkpoint=path))
         tensors = net.state_dict()
         digest = checkpoint.digest(tensors)
-        low = _low_precision(dict(net.named_parameters()))
+        low = _low(p.dtype for p in net.parameters())
         config = {"checkpoint": file_digest(path), "tensors": digest}
         return Loaded(net, tensors, config, _raised(low), low, Training())
     # Looked at first: a wrong path is a commoner mistake than a slow model.
     key, trust = setup.weights_key, setup.trust_pickle
     file = checkpoint.read(path, weights_key=key, trust_pickle=trust, mapped=True)
     net = _module(task.model())
+    own = {name: p.dtype for name, p in net.named_parameters()}
+    _keep_precision(net, (t.dtype for t in file.tensors.values()), setup.dtype)
     matched, notes = checkpoint.match(
         file.tensors,
         net,
@@ -70,10 +72,9 @@ def load(setup: SetUp, task: Task, path: Path, *, fsdp: bool = False) -> Loaded:
         allow_missing=setup.allow_missing,
         allow_unexpected=setup.allow_unexpected,
     )
-    _keep_precision(net, (t.dtype for t in matched.values()), setup.dtype)
     checkpoint.load(net, matched)
     config = {"checkpoint": file.sha256, "tensors": checkpoint.digest(matched)}
-    low = _low_precision({**dict(net.named_parameters()), **matched})
+    low = _low({**own, **{name: t.dtype for name, t in matched.items()}}.values())
     told = (*file.notes, *notes, *_raised(low))
     kept = checkpoint.settled(net, matched)
     checkpoint.unchanged(file)
@@ -114,11 +115,9 @@ def _module(net: object) -> nn.Module:
 def _keep_precision(net: nn.Module, stored: Iterable[torch.dtype], dtype: str) -> None:
     """Lets weights that are stored in float64, for a run in float64, get there unrounded."""
     if dtype == "float64" and torch.float64 in stored:
-        net.double()
-
-
-def _low_precision(tensors: dict[str, Tensor]) -> tuple[str, ...]:
-    return _low(tensor.dtype for tensor in tensors.values())
+        for tensor in (*net.parameters(), *net.buffers()):
+            if tensor.is_floating_point():  # in place, as `double()` unties buffers
+                tensor.data = tensor.data.double()
 
 
 def _low(dtypes: Iterable[torch.dtype]) -> tuple[str, ...]:

@@ -87,6 +87,8 @@ def _entries(options: Optimizers) -> "list[Entry]":
 
     names = list(dict.fromkeys(name.strip() for name in options.optimizers.split(",")))
     for name in names:
+        if name.partition("=")[0] in optimizers.NAMES and "=" in name:
+            raise UserError(f"--optimizers takes names: give --lr {name}")
         optimizers.named(name)
     rates = _by_name(options.lr or "", names, "--lr")
     plans = _by_name(options.schedule, names, "--schedule")

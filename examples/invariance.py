@@ -1,11 +1,12 @@
 """Adaptive sharpness tells nothing of a network's scale, plain sharpness does.
 
-Claim (Dinh et al. 2017, section 5; Kwon et al. 2021, section 3): Multiply one layer of a ReLU
-network by c and divide the next by c: its largest rise of the loss in a plain ball grows, though
-the function is the same; in an adaptive ball, whose radius is relative to each weight, it stays.
+Claim (Dinh et al. 2017, sections 3 and 4.3; Kwon et al. 2021, section 3): Multiply one layer of a
+ReLU network by c and divide the next by c: for c far from 1 its largest rise of the loss in a plain
+ball is greater, though the function is the same; in an adaptive ball, whose radius is relative to
+each weight, it stays.
 
-Thresholds (fixed on seeds 0, 1, 2): at both radii the largest rise moves by less than 1e-6 of
-itself in the adaptive ball, and doubles or more in the plain one, for every seed.
+Thresholds (fixed on seeds 0, 1, 2): for c = 7 and 1/7, at both radii, the largest rise moves by
+less than 1e-6 of itself in the adaptive ball, and doubles or more in the plain one, for every seed.
 
 Control (--control): c = 1, which rescales nothing: the plain rise must not change.
 
@@ -69,10 +70,12 @@ def main(run: Run) -> None:
     networks = [measured(seed, scales, run.folder) for seed in run.seeds]
     ratios: dict[str, list[float]] = {norm: [] for norm in NORMS}
     held = []
-    for seed, (_, trained, copy) in zip(run.seeds, networks, strict=True):
+    for seed, (divided, trained, multiplied) in zip(run.seeds, networks, strict=True):
         found = {
             norm: [
-                copy.value("worst", norm, rho) / trained.value("worst", norm, rho) for rho in RADII
+                copy.value("worst", norm, rho) / trained.value("worst", norm, rho)
+                for copy in (divided, multiplied)
+                for rho in RADII
             ]
             for norm in NORMS
         }
@@ -80,14 +83,16 @@ def main(run: Run) -> None:
             ratios[norm] += found[norm]
         still = all(abs(ratio - 1) < HELD for ratio in found["adaptive"])
         held.append(still and all(ratio >= MOVED for ratio in found["plain"]))
-        print(f"seed {seed}: rise after rescaling over rise before {found}")
+        for norm, row in found.items():
+            words = ", ".join(f"{ratio:.4g}" for ratio in row)
+            print(f"seed {seed}, {norm} norm: rise after rescaling over rise before {words}")
     draw(networks, scales, run.folder / "invariance.png")
     moved = max(abs(ratio - 1) for ratio in ratios["adaptive"])
     conclude(
         run,
-        measured=f"rescaled by {scale:g}, the largest rise moves by {moved:.0e} of itself or less "
-        f"in adaptive balls, and {min(ratios['plain']):.2g} to {max(ratios['plain']):.2g} fold in "
-        "plain ones",
+        measured=f"rescaled by {scale:g} or its inverse, the largest rise moves by {moved:.0e} of "
+        f"itself or less in adaptive balls, and {min(ratios['plain']):.2g} to "
+        f"{max(ratios['plain']):.2g} fold in plain ones",
         verdict=judge(held),
         picture=run.folder / "invariance.png",
     )

@@ -9,18 +9,20 @@ seed.
 
 Control (--control): batches of 32 on both sides, from different seeds.
 
-    python examples/large_batches.py [FOLDER] [--seeds 6,7,8] [--control]
+    python examples/large_batches.py [FOLDER] [--seeds 12,13,14] [--control]
 
 Trains MLPs on digits, flatness.py says how, as many steps with all examples as with few;
 `landscape sharpness` finds the largest rises, in plain balls and in adaptive ones (Kwon et al.
-2021). A minute.
+2021). The claim is about the end of the training. Where the losses are equal it holds in plain
+balls for most seeds, and in adaptive ones it is the other way round. With another recipe, without
+weight decay, the threshold was a ratio of 3. A minute.
 """
 
 from claims import arguments
 from flatness import compare
 
 QUICK = False
-SEEDS = (6, 7, 8)
+SEEDS = (12, 13, 14)
 TIMES = 2.0
 
 if __name__ == "__main__":

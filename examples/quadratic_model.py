@@ -10,15 +10,16 @@ weights.
 
 Control (--control): the Hessian of the network before its training in the model.
 
-    python examples/quadratic_model.py [FOLDER] [--seeds 3,4,5] [--control]
+    python examples/quadratic_model.py [FOLDER] [--seeds 12,13,14] [--control]
 
 Trains tanh MLPs on digits, and compares model and loss along eigenvectors of the Hessian and along
 random directions, in float64, with the library. Ten seconds.
 
 The authors go on to say that beyond the neighbourhood the loss grows more slowly than the model.
-Here it grows faster, along all directions that are looked at, where its rise is of order 1. Far
-out it does fall behind, so that the model is right once more by chance: where it predicts a rise of
-3, tried first, it errs along one eigenvector of seed 6 by a factor of 1.29 only.
+Here it grows faster, along all directions that are looked at, where its rise is of order 1. Further
+out it falls behind: where the model predicts a rise of 10, that is up to 1.4 times the true one. On
+the way there the model is right once more by chance, so a predicted rise of 3, tried first, could
+not tell: along one eigenvector of seed 6 the factor was 1.29.
 """
 
 from pathlib import Path
@@ -36,7 +37,7 @@ from landscape import lanczos, plot
 from landscape.objective import Objective
 
 QUICK = True
-SEEDS = (3, 4, 5)
+SEEDS = (12, 13, 14)
 EPOCHS, RATE, BATCH = 20, 0.1, 32
 EIGEN, RANDOM = 5, 5  # directions
 NEAR, FAR = 1e-4, 1.0  # rises that the model predicts

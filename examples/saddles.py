@@ -3,18 +3,21 @@
 Claim (Dauphin et al. 2014, figure 1): Among the critical points of a network's loss
 the index, the share of negative eigenvalues of the Hessian, grows with the loss.
 
-Thresholds (fixed on seeds 0, 1, 2, 3, 4, 5): over the critical points of four networks the rank
-correlation of loss and index is 0.4 or more, and none in the upper half of the losses is a minimum,
-for every seed.
+Thresholds (fixed on seeds 0, 1, 2, 3, 4, 5): over the critical points of four trainings the rank
+correlation of loss and index is positive at the level of 1 %, and none in the upper half of the
+losses is a minimum, for every seed.
 
 Control (--control): the losses are shuffled among the critical points.
 
-    python examples/saddles.py [FOLDER] [--seeds 6,7,8] [--control]
+    python examples/saddles.py [FOLDER] [--seeds 12,13,14] [--control]
 
 Trains small tanh MLPs (145 weights, weight decay 0.001 in the loss) on 100 images of five digits,
 and from iterates on the way minimises the squared norm of the gradient by Levenberg-Marquardt with
 the dense Hessian in float64. What ends with a gradient above 0.001 is no critical point and is left
-out; such ends, where the Hessian does not lead on, are common (Frye et al. 2021). Three minutes.
+out; such ends, where the Hessian does not lead on, are common (Frye et al. 2021). What is kept may
+be one of them too, with a small gradient: the median is told. Eigenvalues within 1e-5 of zero count
+as zero, and ends of one loss and index as one point. The highest of all, near weights of zero, has
+no large index: but for the decay, most directions are flat there. Four minutes.
 """
 
 from functools import cache
@@ -35,12 +38,14 @@ from landscape import plot
 from landscape.objective import Objective
 
 QUICK = False
-SEEDS = (6, 7, 8)
-NETWORKS = 4  # of a seed
+SEEDS = (12, 13, 14)
+TRAININGS = 4  # of a seed
 RATE, STEPS = 0.1, (0, 20, 80, 160, 320, 640, 1280, 2560, 5120)
 DECAY, EVALUATIONS = 1e-3, 150
 CRITICAL = 1e-3  # norm of the gradient
-ORDERED = 0.4  # rank correlation
+ZERO = 1e-5  # eigenvalues
+SAME = 1e-6  # losses
+LEVEL = 0.01  # of the test that the rank correlation is positive
 
 
 class Digits:
@@ -109,36 +114,41 @@ def critical(objective: Objective, step: int, start: Tensor) -> Point:
     theta = torch.from_numpy(end.x)
     values = torch.linalg.eigvalsh(dense(objective, theta))
     gradient = float(objective.gradient(theta).norm())
-    return Point(step, objective.loss(theta), gradient, float((values < 0).double().mean()))
+    return Point(step, objective.loss(theta), gradient, float((values < -ZERO).double().mean()))
 
 
 def explore(seed: int) -> list[Point]:
     """The critical points found from the trainings of a seed."""
     torch.manual_seed(seed)
     points = []
-    for network in range(NETWORKS):
+    for training in range(TRAININGS):
         objective = over(Digits, Digits.model().double(), torch.float64)
         objective.l2 = DECAY
         ends = [critical(objective, step, start) for step, start in iterates(objective).items()]
         for p in ends:
             kept = "" if p.gradient <= CRITICAL else ", left out"
             print(
-                f"seed {seed}, network {network}, from step {p.step}: loss {p.loss:.4f}, |g| "
+                f"seed {seed}, training {training}, from step {p.step}: loss {p.loss:.4f}, |g| "
                 f"{p.gradient:.1e}, index {p.index:.3f}{kept}",
                 flush=True,
             )
         points += [p for p in ends if p.gradient <= CRITICAL]
-    return points
+    return [p for n, p in enumerate(points) if not any(same(p, q) for q in points[:n])]
 
 
-def draw(found: list[list[Point]], path: Path) -> None:
+def same(p: Point, q: Point) -> bool:
+    """Whether two ends are one critical point, up to the symmetries of the network."""
+    return abs(p.loss - q.loss) < SAME and p.index == q.index
+
+
+def draw(found: dict[int, list[Point]], path: Path) -> None:
     """Index over loss, a colour for each seed."""
     with plot.style():
         figure = Figure(figsize=(4.2, 3.4), layout="constrained")
         axes = figure.subplots()
-        for n, points in enumerate(found):
+        for n, (seed, points) in enumerate(found.items()):
             place = [p.loss for p in points], [100 * p.index for p in points]
-            axes.plot(*place, "o", ms=4, color=f"C{n}", label=f"seed {n + 1}")
+            axes.plot(*place, "o", ms=4, color=f"C{n}", label=f"seed {seed}")
         axes.set(xlabel="loss at the critical point", ylabel="negative eigenvalues, %")
         axes.set_ylim(bottom=0)
         axes.legend(edgecolor="none")
@@ -148,24 +158,28 @@ def draw(found: list[list[Point]], path: Path) -> None:
 def main(run: Run) -> None:
     """Train, find critical points, and say what came out."""
     torch.set_num_threads(1)  # networks this small gain nothing from more
-    found = [explore(seed) for seed in run.seeds]
+    found = {seed: explore(seed) for seed in run.seeds}
     if run.control:
         generator = np.random.default_rng(0)
-        for points in found:
+        for points in found.values():
             losses = generator.permutation([p.loss for p in points])
             points[:] = [p._replace(loss=x) for p, x in zip(points, losses, strict=True)]
-    ranks, saddles = [], []
-    for points in found:
+    ranks, held = [], []
+    for points in found.values():
         losses, indices = np.array([(p.loss, p.index) for p in points]).T
-        ranks.append(float(spearmanr(losses, indices).statistic))
-        saddles.append(bool((indices[losses > np.median(losses)] > 0).all()))
+        order = spearmanr(losses, indices, alternative="greater")
+        saddles = (indices[losses > np.median(losses)] > 0).all()
+        ranks.append(float(order.statistic))
+        held.append(bool(order.pvalue < LEVEL and saddles))
     draw(found, run.folder / "saddles.png")
-    every = [p.index for points in found for p in points]
+    every = [p for points in found.values() for p in points]
+    indices, slopes = [100 * p.index for p in every], [p.gradient for p in every]
     conclude(
         run,
         measured=f"rank correlation of loss and index {', '.join(f'{r:.2f}' for r in ranks)}; "
-        f"index {100 * min(every):.1f} to {100 * max(every):.1f} % at {len(every)} critical points",
-        verdict=judge([r >= ORDERED and s for r, s in zip(ranks, saddles, strict=True)]),
+        f"index {min(indices):.1f} to {max(indices):.1f} % at {len(every)} critical points with "
+        f"gradients of {np.median(slopes):.0e} (median)",
+        verdict=judge(held),
         picture=run.folder / "saddles.png",
     )
 

@@ -10,13 +10,15 @@ in the mean of four pairs; for every seed.
 
 Control (--control): every network is fine-tuned from a base of its own.
 
-    python examples/soups.py [FOLDER] [--seeds 6,7,8] [--control]
+    python examples/soups.py [FOLDER] [--seeds 12,13,14] [--control]
 
 Trains an MLP on clean digits, and fine-tunes it to noisy ones with eight strengths of the noise;
 `landscape merge` makes the soups, and `landscape surface` draws the plane through the base and two
-of the networks. The networks have to be of like quality: with strengths from 0.3 to 0.65, tried
-before, the greedy soup of one seed in ten was no better than the best network, and with learning
-rates that differ fivefold as well the best network alone was that of two in three. A minute.
+of the networks. The authors vary more than one hyperparameter and report accuracy, of which digits
+are too few: it is shown beside the loss. The networks have to be of like quality: with strengths
+from 0.3 to 0.65, tried before, the soup was no better than the best network for one seed in ten;
+with learning rates that differ fivefold as well, the greedy soups of two seeds in three were the
+best network alone. Two minutes.
 """
 
 from pathlib import Path
@@ -31,13 +33,13 @@ from torch import nn
 from landscape import store
 
 QUICK = False
-SEEDS = (6, 7, 8)
+SEEDS = (12, 13, 14)
 NOISES = (0.375, 0.39, 0.405, 0.42, 0.435, 0.45, 0.465, 0.48)
 RATE, EPOCHS, BASE_EPOCHS, BATCH = 0.05, 15, 30, 32
 COPIES, NOISE = 8, 0.4  # of every image that is not trained on
 SPLITS = {"base": (0, 500), "train": (500, 900), "val": (900, 1300), "test": (1300, 1797)}
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7))  # for slerp; the first is in the picture
-MADE = ("average", "slerp")  # of the first
+MADE = ("average", "slerp")  # what is drawn of the first pair
 
 
 class Digits:
@@ -134,7 +136,7 @@ def merged(method: str, paths: list[Path], *options: str) -> store.Result:
     return store.load(output.with_suffix(".merge.h5"))
 
 
-def share(pair: list[Path]) -> float:
+def slerped(pair: list[Path]) -> float:
     """The loss half way along the arc between two networks, over the mean of theirs."""
     *ends, middle = merged("slerp", pair).loss.value
     return float(middle / np.mean(ends))
@@ -165,7 +167,7 @@ def main(run: Run) -> None:
         greedy = merged("greedy-soup", paths, "--held-out", "val")
         members = int((greedy.weight[:-1] > 0).sum())
         pairs = [[paths[n] for n in pair] for pair in PAIRS]
-        shares.append(float(np.mean([share(pair) for pair in pairs])))
+        shares.append(float(np.mean([slerped(pair) for pair in pairs])))
         rise, error = (x[number] for x in (greedy.loss.difference, greedy.loss.difference_stderr))
         held.append(rise < 0 and shares[-1] < 1)
         losses.append((greedy.loss.value[number], greedy.loss.value[-1]))

@@ -150,9 +150,8 @@ def named(name: str) -> Method:
         UserError: no such name, or the package that it comes from is not installed.
     """
     if name not in _METHODS:
-        rate = f" (rates go with --lr {name})" if "=" in name else ""
         raise UserError(
-            f"no optimizer {name!r}{rate}: of torch.optim there are {', '.join(TORCH)}; of "
+            f"no optimizer {name!r}: of torch.optim there are {', '.join(TORCH)}; of "
             f"pytorch-optimizer ({INSTALL}) {', '.join(COLLECTED)}"
         )
     if name in COLLECTED and not _collection_is_there():

@@ -75,7 +75,7 @@ def test_a_loss_of_several_values_an_example_is_explained(terminal):
     text = (terminal.folder / task).read_text()
     weighted = terminal.write("w.py", f"{text}\ndef weights(_):\n    return torch.ones(96, 10)\n")
     fact = rows(terminal.run("check", "--task", weighted))["loss of a batch"]
-    assert fact.endswith("shape (96, 10), averaged over all values with the task's weights()")
+    assert fact.endswith("shape (96, 10), averaged over the values that count, by their weights")
 
 
 def test_a_scalar_loss_has_no_standard_error_and_it_is_said(terminal):

@@ -86,6 +86,52 @@ def test_bfloat16_weights_are_raised_and_it_is_said(terminal):
     assert "note: bfloat16 weights are computed with in higher precision" in result.err
 
 
+def test_a_float64_file_and_a_float32_one_fit_one_network_with_a_shared_buffer(terminal):
+    shared = ("    return nn.Sequential(", "    net = nn.Sequential(")
+    hooked = (
+        "\n\ndef data(",
+        "\n    mask = torch.ones(1)\n    net[0].register_buffer('mask', mask)\n"
+        "    net[3].register_buffer('mask', mask)\n    return net\n\ndef data(",
+    )
+    task = terminal.task("shared.py", shared, hooked)
+    for name, dtype in (("wide", torch.float64), ("narrow", torch.float32)):
+        net = terminal.network(seed=int(name == "wide")).to(dtype)
+        weights = {**net.state_dict(), "0.mask": torch.ones(1), "3.mask": torch.ones(1)}
+        torch.save(weights, terminal.folder / f"{name}.pt")
+    for ends in (("wide.pt", "narrow.pt"), ("narrow.pt", "wide.pt")):
+        to = (
+            "--direction-to",
+            ends[1],
+            "--task",
+            task,
+            "--dtype",
+            "float64",
+            "--bn",
+            "interpolate",
+        )
+        done = terminal.run("line", ends[0], *SMALL, *to)
+        assert done.code == 0, done.err
+
+
+def test_tied_weights_that_differ_in_float64_alone_are_refused_in_float64(terminal):
+    task = terminal.task(
+        "tied.py",
+        ("    return nn.Sequential(", "    net = nn.Sequential("),
+        ("nn.Linear(width, 10)", "nn.Linear(width, 10), nn.Linear(10, 10), nn.Linear(10, 10)"),
+        ("\n\ndef data(", "\n    net[6].weight = net[5].weight\n    return net\n\ndef data("),
+    )
+    namespace: dict = {}
+    exec((terminal.folder / task).read_text(), namespace)
+    weights = namespace["model"]().double().state_dict()
+    weights["6.weight"] = weights["6.weight"] * (1 + 1e-9)
+    torch.save(weights, terminal.folder / "twins.pt")
+    run = ("line", "twins.pt", "--task", task, *SMALL)
+    assert terminal.run(*run).code == 0
+    refused = terminal.run(*run, "--dtype", "float64", "-o", "wide.h5")
+    assert refused.code == 1
+    assert "different values for '5.weight' and '6.weight'" in refused.sentence
+
+
 def test_weights_stored_in_float64_are_not_rounded_on_the_way_to_a_run_in_float64(terminal):
     net = terminal.network().double()
     with torch.no_grad():

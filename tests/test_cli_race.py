@@ -169,7 +169,7 @@ def test_a_killed_race_keeps_its_trials_and_ends_the_same(terminal):
             ("beale", "--optimizers", "sgd,kfac"),
             "no optimizer 'kfac': of torch.optim there are sgd",
         ),
-        (("beale", "--optimizers", "sgd=1"), "no optimizer 'sgd=1' (rates go with --lr sgd=1)"),
+        (("beale", "--optimizers", "sgd=1"), "--optimizers takes names: give --lr sgd=1"),
         (("beale", "--animate", "a.avi"), "cannot film 'a.avi': the suffix has to be .gif or .mp4"),
         (("beale", "--animate", "no/a.gif"), "there is no folder 'no': make it"),
         (("ckpt.pt", "--start", "1,2"), "--start, --alpha and --beta are for functions"),
