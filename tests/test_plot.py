@@ -219,11 +219,14 @@ def test_limits_that_do_not_rise_are_refused(limits):
         plot.figure(surface(basin), limits=limits)
 
 
-def test_a_summit_beyond_the_limits_takes_no_line_from_the_valley():
-    summit = surface(lambda a, b: 0.01 + a**2 + b**2 + np.where(a > 0.9, 1e4, 0))
-    axes = plot.figure(summit, log=False, limits=(None, 0.5)).axes[0]
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_lies_beyond_the_limits_takes_no_line_from_what_is_drawn(sign):
+    f = surface(lambda a, b: sign * (0.01 + a**2 + b**2 + np.where(a > 0.9, 1e4, 0)))
+    limits = (None, 0.5) if sign == 1 else (-0.5, None)
+    axes = plot.figure(f, log=False, limits=limits).axes[0]
     filled, lines = contours(axes, filled=True), contours(axes, filled=False)
-    np.testing.assert_allclose(lines.levels[0], filled.levels[1])
+    end, inner = (0, 1) if sign == 1 else (-1, -2)
+    np.testing.assert_allclose(lines.levels[end], filled.levels[inner])
 
 
 def test_unknown_words_are_refused_with_the_words_that_exist():
