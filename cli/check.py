@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
+from landscape.errors import UserError
+
 from .options import SetUp
 from .options_plane import Directions
 
@@ -106,7 +108,11 @@ def _evaluation(problem: "Problem", report: Callable[[str, str], None]) -> None:
         report(name, _with_error(found))
     if objective.l2 == 0:
         report("regularisation", "none: weight decay is not part of the loss (--l2 X)")
-    gradient = objective.gradient(theta)
+    try:
+        gradient = objective.gradient(theta)
+    except UserError as error:  # enough for a surface
+        report("gradient", f"none: {error}")
+        return
     report("gradient", f"|g| = {float(torch.linalg.vector_norm(gradient)):.4g}")
     pace = plan.pace(problem)
     shown = pace.why or f"{pace.product:.3g}"

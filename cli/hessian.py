@@ -131,6 +131,8 @@ def hessian(
             room = byte_count(curvature.memory, "--memory")
             session.plan(loaded, costs.hessian(settings, many), memory=room)
             continue
+        if loaded.objective.space.size < curvature.count:
+            session.tell(f"note: there are {loaded.objective.space.size} eigenvalues in all")
         wanted = eigen.beside(session.target(path)) if vectors or diagonal else None
         pace = _pace(loaded, rates, settings.matrix, precondition)
         session.analyse(path, loaded, _analysis(loaded, curvature, settings, pace, wanted))

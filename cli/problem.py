@@ -295,5 +295,6 @@ def pointing_to_check(path: Path) -> Iterator[None]:
         raise
     except UserError as error:
         raise UserError(
-            f"{error}\n(`landscape check {path}` shows the set-up part by part)"
+            f"{error}\n(`landscape check {path}`, with the same options, shows the set-up part by "
+            "part)"
         ) from error

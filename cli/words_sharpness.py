@@ -35,7 +35,7 @@ def _table(result: Sharpness, k: int, rho: str) -> list[str]:
 
 
 def _row(name: str, cells: list[str]) -> str:
-    return f"{name + ':':12s}{''.join(f'{cell:{_WIDTH}s}' for cell in cells)}".rstrip()
+    return f"{name + ':':12s}{' '.join(f'{cell:{_WIDTH - 1}s}' for cell in cells)}".rstrip()
 
 
 def value(result: Sharpness, i: int, j: int, k: int) -> str:
@@ -167,4 +167,4 @@ def comparison(results: list[Sharpness], names: list[str]) -> list[str]:
 
 
 def _long(name: str, cells: list[str]) -> str:
-    return f"{name + ':':26s}{''.join(f'{cell:{_WIDTH}s}' for cell in cells)}".rstrip()
+    return f"{name + ':':26s}{' '.join(f'{cell:{_WIDTH - 1}s}' for cell in cells)}".rstrip()

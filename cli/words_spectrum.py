@@ -44,7 +44,9 @@ def _stability(result: Spectrum) -> list[str]:
     adam = result.method == stability.ADAM
     decay = 0.0 if adam else result.weight_decay - result.l2
     lines = words_stability.rates(
-        result.lambda_max + decay, result.momentum if not adam and result.method else None
+        result.lambda_max + decay,
+        float(result.eigenvalue.min()) + decay,
+        result.momentum if not adam and result.method else None,
     )
     if not result.method:
         return [*lines, f"edge of stability: no verdict, {result.rate_source}"]

@@ -46,11 +46,12 @@ def describe(method: str, lr: float, momentum: float) -> str:
     return f"{method}, lr = {lr:.4g}{with_momentum}"
 
 
-def rates(curvature: float, momentum: float | None = None) -> list[str]:
+def rates(curvature: float, lowest: float, momentum: float | None = None) -> list[str]:
     """The largest stable learning rates for a largest eigenvalue, weight decay included.
 
     Args:
         curvature: lambda_max and the weight decay that the optimiser adds to the gradient.
+        lowest: the smallest eigenvalue that is known, with that decay.
         momentum: b of SGD; None gives gradient descent alone.
     """
     if not curvature > 0:
@@ -61,4 +62,6 @@ def rates(curvature: float, momentum: float | None = None) -> list[str]:
             f"{largest_rate(curvature, momentum):.4g} with Polyak momentum {momentum:g}",
             f"{largest_rate(curvature, momentum, nesterov=True):.4g} with Nesterov's",
         ]
+    if -lowest > curvature:
+        words.append("and none along the most negative curvature, which is the largest")
     return [f"largest stable learning rate: {', '.join(words)}"]

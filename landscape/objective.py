@@ -165,12 +165,24 @@ class Objective:
         """Mean loss () and its gradient (P,) at `theta` (P,); costs one pass forward and back.
 
         `loss` is another way to compute the task's loss.
+
+        Raises:
+            UserError: all weights move, and no graph leads to them from the loss of any batch.
         """
+        reached = False
 
         def part(_: int, examples: PerExample, leaves: Tensors) -> Tensors:
+            nonlocal reached
+            reached |= examples.total.requires_grad
             return products.gradients(examples.total.sum(), leaves)
 
         out, sums = self.accumulate(theta, part, loss=loss)
+        moving = [name for name, p in self.net.named_parameters() if p.requires_grad]
+        if not reached and set(moving) <= set(self.space.names):
+            raise UserError(
+                "the task's loss has no derivative: no graph leads from it to the weights. Look in "
+                "it for detach(), item(), numpy() and no_grad(); surfaces and lines need no graph"
+            )
         # The loss is looked at, not its derivative, which padding may leave finite.
         if self._unmasked(sums):
             out, sums = self.accumulate(theta, part, loss=loss)

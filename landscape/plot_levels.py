@@ -33,7 +33,7 @@ class Scale:
         return np.where(np.isfinite(values) & np.isfinite(heights), heights, np.nan)
 
     def within(self, heights: Array) -> Array:
-        """The levels of contour lines, but for those within 1 % of an end, which would be specks."""
+        """The levels of contour lines, but for specks: those within 1 % of an end."""
         low, high = heights.min(), heights.max()
         speck = 0.01 * np.ptp(np.clip([low, high], self.edges[0], self.edges[-1]))
         inside: Array = self.ticks[(self.ticks > low + speck) & (self.ticks < high - speck)]

@@ -74,6 +74,9 @@ def _curve(axes: Any, result: Surface, name: str, log: bool) -> None:
     alpha, curve = result.alpha, np.where(broken, np.nan, shown.grid)
     if not result.complete and np.isfinite(curve).sum() < known.sum():
         alpha, curve = x, np.where(known, y, np.nan)
+    else:  # through points beside the grid too, such as a checkpoint
+        alpha, first = np.unique(np.concatenate([x[known], alpha]), return_index=True)
+        curve = np.concatenate([y[known], curve])[first]
     axes.plot(alpha, curve, color="C0", lw=1.2)
     axes.plot(x[known], y[known], "o", ms=2.5, color="C0", label="evaluated")
     known &= np.isfinite(error) & (shown.stderr_basis != RESIDUAL)

@@ -40,13 +40,15 @@ def _points(axes: Any, result: Sharpness, j: int) -> None:
     rows = [i for i in range(len(result.measure)) if np.isfinite(result.rise[i, j, 0])]
     names = [result.measure[i] for i in rows]
     logarithmic = _positive(result.rise[:, j])
-    heights = []
+    heights, below = [], []
     for place, i in enumerate(rows):
         height, colour = float(result.rise[i, j, 0]), _COLOURS[result.measure[i]]
         low, high = float(result.rise_low[i, j, 0]), float(result.rise_high[i, j, 0])
         if not np.isfinite(low):
             low, high = height, height
-        low = max(low, height / 10) if logarithmic else low
+        if logarithmic and low <= 0:  # it has no end on this axis
+            below.append((place, height, colour))
+            low = height
         style = {"fmt": "o", "ms": 6, "color": colour, "capsize": 4, "lw": 1.2}
         axes.errorbar(place, height, [[height - low], [high - height]], **style)
         heights.append(height)
@@ -62,6 +64,12 @@ def _points(axes: Any, result: Sharpness, j: int) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.5, len(names) - 0.1)
     axes.set_yscale("log" if logarithmic else "linear")
+    if below:
+        bottom = min(heights) / 3
+        axes.set_ylim(bottom=bottom)
+        for place, height, colour in below:
+            axes.plot([place, place], [bottom, height], lw=1.2, color=colour)
+            axes.plot(place, bottom, "v", ms=6, color=colour, clip_on=False)
     axes.grid(axis="y", zorder=0)
     axes.set_ylabel("rise of the mean loss")
 
@@ -69,6 +77,8 @@ def _points(axes: Any, result: Sharpness, j: int) -> None:
 def _curves(axes: Any, result: Sharpness, j: int) -> None:
     """The rise over the radius, with its interval as a band."""
     logarithmic = _positive(result.rise[:, j])
+    known = np.isfinite(result.rise[:, j])
+    bottom = float(result.rise[:, j].min(where=known, initial=np.inf)) / 3
     for i, name in enumerate(result.measure):
         rise = np.where(np.isfinite(result.rise[i, j]), result.rise[i, j], np.nan)
         if np.isnan(rise).all():
@@ -77,13 +87,15 @@ def _curves(axes: Any, result: Sharpness, j: int) -> None:
         axes.plot(result.rho, rise, "o-", ms=3, lw=1.2, color=colour, label=name)
         low, high = result.rise_low[i, j], result.rise_high[i, j]
         if np.isfinite(low).any():
-            low = np.maximum(low, np.nanmin(rise) * 0.1) if logarithmic else low
+            low = np.where(low > 0, low, bottom / 10) if logarithmic else low  # out of sight
             axes.fill_between(result.rho, low, high, color=colour, alpha=0.2, lw=0)
     if np.isfinite(result.quadratic[j]).any():
         line = {"ls": "--", "lw": 1.0, "color": _COLOURS["quadratic"], "label": "quadratic model"}
         axes.plot(result.rho, result.quadratic[j], **line)
     scale = "log" if logarithmic else "linear"
     axes.set(xscale="log", yscale=scale, xlabel=r"radius $\rho$", ylabel="rise of the mean loss")
+    if logarithmic:
+        axes.set_ylim(bottom=bottom)
     axes.legend(loc="best", edgecolor="none")
 
 
@@ -124,6 +136,8 @@ def _footer(result: Sharpness) -> str:
         words.insert(0, f"rho {result.rho[0]:g}")
     if np.isfinite(result.rise_low).any():
         words.append(f"{'bars' if len(result.rho) == 1 else 'bands'}: 95 % t intervals")
+        if (result.rise_low <= 0).any() and len(result.rho) == 1:
+            words.append("an arrow on a log axis: down to 0 or below")
     else:
         words.append("too few groups for intervals")
     words.append("worst is a lower bound")

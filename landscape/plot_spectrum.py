@@ -60,7 +60,7 @@ def _eigenvalues(axes: Any, result: Spectrum) -> None:
     count, _, _ = result.outliers()
     if count:
         between = float(np.sqrt(result.eigenvalue[count - 1] * result.eigenvalue[count]))
-        label = f"{count} outliers above"
+        label = f"{count} outlier{'s' * (count > 1)} above"
         axes.axhline(between, color="0.5", lw=0.7, ls="--", zorder=0.8, label=label)
     axes.axhline(0, color="0.6", lw=0.6, zorder=0.8)
     axes.set(xlabel="rank, from its end inwards", ylabel=f"eigenvalue ({result.unit})")

@@ -285,7 +285,7 @@ def blame(what: str) -> Iterator[None]:
         theirs = [f for f in theirs if "site-packages" not in f.filename]
         place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
         text = str(error).strip().splitlines()
-        cause = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        cause = f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
         raise UserError(f"{what}: {cause}{place}; --debug shows the traceback") from error
 
 

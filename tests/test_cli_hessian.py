@@ -344,3 +344,22 @@ def test_wrong_ranks_are_refused(terminal, text, words):
     done = terminal.run("surface", "ckpt.pt", "--direction-eigen", text)
     assert done.code == 2
     assert words in done.text
+
+
+def test_a_loss_without_a_graph_is_refused_where_a_derivative_is_asked_for(terminal):
+    task = terminal.task("detached.py", ('reduction="none")', 'reduction="none").detach()'))
+    assert terminal.run("surface", "--task", task, "--resolution", "5x5").code == 0
+    for command in ("hessian", "sharpness"):
+        refused = terminal.run(command, "--task", task)
+        assert refused.code == 1
+        assert "the task's loss has no derivative" in refused.sentence
+    checked = terminal.run("check", "--task", task)
+    assert checked.code == 0
+    assert "none: the task's loss has no derivative" in " ".join(checked.out.split())
+
+
+def test_more_eigenvalues_than_there_are_give_all_and_say_so(terminal):
+    done = terminal.run("hessian", "--only", "4.bias", "--count", "50", *QUICK)
+    assert done.code == 0
+    assert "note: there are 10 eigenvalues in all" in done.err
+    assert len(load(terminal).eigenvalue) == 10

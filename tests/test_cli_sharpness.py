@@ -1,5 +1,6 @@
 """`landscape sharpness` from the keyboard."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from landscape import store
+from landscape import plot, store
 
 pytest_plugins = ["keyboard"]
 
@@ -183,3 +184,18 @@ def test_a_checkpoint_of_nan_is_refused_and_leaves_nothing(terminal):
     result = terminal.run("sharpness", "nan.pt")
     assert result.code == 1
     assert not (terminal.folder / "nan.sharpness.h5").exists()
+
+
+def test_an_interval_down_to_0_has_no_lower_end_on_a_log_axis(terminal):
+    assert terminal.run("sharpness", "--rho", "0.05", *FAST, "--no-plot").code == 0
+    record = load(terminal)
+    assert (record.rise > 0).all()
+    low = record.rise_low.copy()
+    low[0, 0] = -1.0
+    axes = plot.figure(dataclasses.replace(record, rise_low=low)).axes[0]
+    ends = [tuple(c.get_segments()[0][:, 1]) for c in axes.collections if c.get_segments()]
+    shown = [low for low, high in ends]
+    assert shown[0] == pytest.approx(record.rise[0, 0, 0])  # of the bar with caps
+    assert shown[1] == pytest.approx(record.rise_low[1, 0, 0])
+    arrow = next(line for line in axes.lines if line.get_marker() == "v")
+    assert arrow.get_ydata() == axes.get_ylim()[0]

@@ -458,7 +458,10 @@ def test_a_constant_has_one_number_on_its_colour_bar():
 def test_a_line_shows_curve_evaluations_and_band():
     record = line(lambda a: 2 + np.cos(a), stderr=0.1)
     axes = plot.figure(record).axes[0]
-    np.testing.assert_array_equal(axes.lines[0].get_xydata()[:, 1], record.loss.grid)
+    drawn = dict(axes.lines[0].get_xydata().tolist())
+    at = [*record.alpha, *record.point_alpha]  # in between too, where it was evaluated
+    np.testing.assert_array_equal([*drawn], np.unique(at))
+    np.testing.assert_allclose([drawn[a] for a in at], 2 + np.cos(at))
     dots = labelled(axes, "evaluated").get_xydata()
     np.testing.assert_array_equal(dots, np.stack([record.point_alpha, record.loss.point], 1))
     band = labelled(axes, "1.96 standard errors")

@@ -33,11 +33,13 @@ def test_doubt_and_batchnorm_are_said():
 
 
 def test_the_largest_rates_are_those_of_the_asked_momentum():
-    assert words_stability.rates(10.0) == [
+    assert words_stability.rates(10.0, -1.0) == [
         "largest stable learning rate: 0.2 of gradient descent (2 / lambda_max)"
     ]
-    assert words_stability.rates(10.0, 0.9) == [
+    assert words_stability.rates(10.0, -1.0, 0.9) == [
         "largest stable learning rate: 0.2 of gradient descent (2 / lambda_max), "
         "0.38 with Polyak momentum 0.9, 0.1357 with Nesterov's"
     ]
-    assert words_stability.rates(-1.0) == []
+    assert words_stability.rates(-1.0, -2.0) == []
+    (words,) = words_stability.rates(1.0, -2.0)
+    assert words.endswith("and none along the most negative curvature, which is the largest")
