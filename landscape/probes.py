@@ -58,6 +58,7 @@ class Probes:
         self.values: list[Array] = []
         self.weights: list[Array] = []
         self.squares: list[float] = []
+        self.rest_squares: list[float] = []  # |RAy|^2
         self._sums = krylov.rows.new_zeros(2, krylov.rows.shape[1]) if diagonal else None
 
     @property
@@ -79,9 +80,8 @@ class Probes:
             self.krylov.expand()
             column = self.krylov.H[: self.n + 1, self.n]
             beyond = float(self.krylov.coupling[self.n] + self.krylov.outside[self.n])
-            square = (
-                column[self.n] ** 2 + beyond**2 + 2 * float(column[: self.n] @ column[: self.n])
-            )
+            rest_square = column[self.n] ** 2 + beyond**2
+            square = rest_square + 2 * float(column[: self.n] @ column[: self.n])
             if self._sums is not None:
                 self._add(self._sums, column, beyond)
             yield done
@@ -94,6 +94,7 @@ class Probes:
             self.values.append(values)
             self.weights.append(S[0] ** 2)
             self.squares.append(square)
+            self.rest_squares.append(rest_square)
         self.krylov.cut(self.n)
 
     def _add(self, sums: Tensor, column: Array, beyond: float) -> None:
@@ -107,10 +108,21 @@ class Probes:
         sums[1].addcmul_(sample, sample)
 
     def trace(self) -> Mean:
-        """Trace of A."""
+        """Trace of A.
+
+        The error is not that of so few samples, which is a matter of chance itself: with B = RAR
+        and N = P - n, the variance of N y'By is 2 N / (N + 2) (|B|_F^2 - (tr B)^2 / N), and
+        N |RAy|^2, whose mean is |B|_F^2, scatters little.
+        """
         rules = zip(self.values, self.weights, strict=True)
         samples = np.array([values @ weights for values, weights in rules])
-        return self._mean(float(np.trace(self.known)), samples)
+        found = self._mean(float(np.trace(self.known)), samples)
+        if not self.rest or samples.size < 2:
+            return found
+        square = self.rest * float(np.mean(self.rest_squares))
+        spread = max(0.0, square - self.rest * float(samples.mean()) ** 2)
+        variance = 2 * self.rest / (self.rest + 2) * spread
+        return Mean(found.value, math.sqrt(variance / samples.size))
 
     def square(self) -> Mean:
         """Squared Frobenius norm of A, the sum of the squared eigenvalues."""
