@@ -169,16 +169,15 @@ class Objective:
         Raises:
             UserError: all weights move, and no graph leads to them from the loss of any batch.
         """
-        reached = False
+        reached: list[bool] = []  # none where this rank has no batch
 
         def part(_: int, examples: PerExample, leaves: Tensors) -> Tensors:
-            nonlocal reached
-            reached |= examples.total.requires_grad
+            reached.append(examples.total.requires_grad)
             return products.gradients(examples.total.sum(), leaves)
 
         out, sums = self.accumulate(theta, part, loss=loss)
         moving = [name for name, p in self.net.named_parameters() if p.requires_grad]
-        if not reached and set(moving) <= set(self.space.names):
+        if reached and not any(reached) and set(moving) <= set(self.space.names):
             raise UserError(
                 "the task's loss has no derivative: no graph leads from it to the weights. Look in "
                 "it for detach(), item(), numpy() and no_grad(); surfaces and lines need no graph"
