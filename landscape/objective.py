@@ -176,8 +176,7 @@ class Objective:
             return products.gradients(examples.total.sum(), leaves)
 
         out, sums = self.accumulate(theta, part, loss=loss)
-        moving = [name for name, p in self.net.named_parameters() if p.requires_grad]
-        if reached and not any(reached) and set(moving) <= set(self.space.names):
+        if reached and not any(reached) and self._all_move():
             raise UserError(
                 "the task's loss has no derivative: no graph leads from it to the weights. Look in "
                 "it for detach(), item(), numpy() and no_grad(); surfaces and lines need no graph"
@@ -187,6 +186,10 @@ class Objective:
             out, sums = self.accumulate(theta, part, loss=loss)
         mean = sums[0] / sums[1] + self.penalty(theta)
         return mean, self.penalised(out.div_(sums[1].to(out.dtype)), theta)
+
+    def _all_move(self) -> bool:
+        moving = {name for name, p in self.net.named_parameters() if p.requires_grad}
+        return moving <= set(self.space.names)
 
     def matrix(self, kind: str, theta: Tensor, *, memory: int | None = None) -> products.Product:
         """The product with the matrix `kind`, one of `MATRICES`, at `theta`."""

@@ -33,7 +33,8 @@ def refused(terminal, match, *arguments):
 
 def test_a_missing_checkpoint_is_refused_and_check_is_named(terminal):
     result = refused(terminal, "'nope.pt' does not exist: check the path", "surface", "nope.pt")
-    assert "`landscape check nope.pt`, with the same options, shows the set-up" in result.err
+    hint = "`landscape check nope.pt`, with the same options, shows the set-up part by part"
+    assert hint in result.err
 
 
 def test_an_empty_checkpoint_is_refused(terminal):

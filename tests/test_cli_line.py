@@ -99,17 +99,8 @@ def test_a_float64_file_and_a_float32_one_fit_one_network_with_a_shared_buffer(t
         weights = {**net.state_dict(), "0.mask": torch.ones(1), "3.mask": torch.ones(1)}
         torch.save(weights, terminal.folder / f"{name}.pt")
     for ends in (("wide.pt", "narrow.pt"), ("narrow.pt", "wide.pt")):
-        to = (
-            "--direction-to",
-            ends[1],
-            "--task",
-            task,
-            "--dtype",
-            "float64",
-            "--bn",
-            "interpolate",
-        )
-        done = terminal.run("line", ends[0], *SMALL, *to)
+        to = ("--direction-to", ends[1], "--bn", "interpolate", "--dtype", "float64")
+        done = terminal.run("line", ends[0], *SMALL, *to, "--task", task)
         assert done.code == 0, done.err
 
 
