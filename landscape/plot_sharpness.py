@@ -65,7 +65,7 @@ def _points(axes: Any, result: Sharpness, j: int) -> None:
     axes.set_xlim(-0.5, len(names) - 0.1)
     axes.set_yscale("log" if logarithmic else "linear")
     if below:
-        bottom = min(heights) / 3
+        bottom = min(height for height in heights if height > 0) / 3
         axes.set_ylim(bottom=bottom)
         for place, height, colour in below:
             axes.plot([place, place], [bottom, height], lw=1.2, color=colour)
