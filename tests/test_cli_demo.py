@@ -3,7 +3,6 @@
 import re
 import shlex
 import sys
-import time
 
 import pytest
 import torch
@@ -79,10 +78,8 @@ def test_without_scikit_learn_the_way_to_it_is_named(terminal, monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_demo_and_every_command_it_prints(terminal):
-    begun = time.monotonic()
     result = terminal.launch("demo", "demo")
     assert result.code == 0, result.err
-    assert time.monotonic() - begun < 90
     assert result.out == "demo/ckpt.surface.h5\n"
     accuracies = re.findall(r"(\S+)\.pt: (\d+\.\d) % of held-out digits right", result.err)
     assert {name: float(accuracy) > 97 for name, accuracy in accuracies} == dict.fromkeys(
