@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape import activations, matching, permutations, symmetry
+from landscape import activations, matching, permutations, symmetry, tree, trial
 from landscape.objective import Objective
 from landscape.permutations import Group, Permutation
 from landscape.symmetry import Symmetry
@@ -15,6 +16,7 @@ from landscape.trial import Trial
 
 Tensors = Mapping[str, Tensor]
 METHODS = ("weights", "activations")
+NOTICED = 1e-4  # relative change of the loss of an example that is looked into
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ def align(
 ) -> Alignment:
     """The network `b` with its units in the order that brings it closest to `a`.
 
-    Before, each group is tried on `b`: what changes its function (by more than a relative 1e-5)
-    is left out and named in the notes.
+    Each group is tried on `b`: what changes its function (by more than a relative 1e-5) is left
+    out and named in the notes. A few examples are tried first; at the end the losses of all of
+    them have to be those of `b` still, else those that are not show which groups to leave out.
 
     Args:
         objective: gives network, task and data.
@@ -79,19 +82,19 @@ def align(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is none of {METHODS}")
-    trial = Trial(objective, b)
-    found = symmetry.verified(found, trial, b)
+    here = Trial(objective, b)
+    found = symmetry.verified(found, here, b)
     names = [name for name, _ in objective.net.named_parameters()]
-    notes = found.left_out
-    scores: tuple[float, ...] = ()
-    if method == "weights" or not found.groups:
-        mine, other = ({name: t[name] for name in names} for t in (a, b))
-        matched = matching.weight_matching(found.groups, mine, other, generator, restarts=restarts)
-        orders, scores = matched.permutations, matched.scores
-    else:
-        orders, said = activations.activation_matching(objective, found.groups, a, b)
-        notes += (said,)
-    tensors = permutations.apply(found.groups, orders, b, aliases=found.aliases)
+    while True:
+        orders, scores, said = _matched(objective, found, a, b, generator, method, restarts)
+        tensors = permutations.apply(found.groups, orders, b, aliases=found.aliases)
+        example = _changed(objective, b, tensors)
+        if example is None:
+            break
+        fewer = symmetry.verified(found, Trial(objective, b, batch=example), b)
+        if fewer is found:  # nothing but rounding, as float64 shows
+            break
+        found = fewer
     return Alignment(
         tensors=tensors,
         groups=found.groups,
@@ -101,9 +104,52 @@ def align(
         distance=_distance(a, b, names),
         aligned_distance=_distance(a, tensors, names),
         scores=scores,
-        change=trial.change(trial.outputs(b), tensors),
-        notes=notes,
+        change=here.change(here.outputs(b), tensors),
+        notes=(*found.left_out, *said),
     )
+
+
+def _matched(
+    objective: Objective,
+    found: Symmetry,
+    a: Tensors,
+    b: Tensors,
+    generator: torch.Generator,
+    method: str,
+    restarts: int,
+) -> tuple[tuple[Permutation, ...], tuple[float, ...], tuple[str, ...]]:
+    """The order of each group, the scores of the starts, and notes."""
+    if method == "activations" and found.groups:
+        orders, said = activations.activation_matching(objective, found.groups, a, b)
+        return orders, (), (said,)
+    names = [name for name, _ in objective.net.named_parameters()]
+    mine, other = ({name: t[name] for name in names} for t in (a, b))
+    matched = matching.weight_matching(found.groups, mine, other, generator, restarts=restarts)
+    return matched.permutations, matched.scores, ()
+
+
+def _changed(objective: Objective, before: Tensors, after: Tensors) -> Any:
+    """The example whose loss `after` changes most, or its batch where that cannot be cut.
+
+    None if no loss changes. Costs two passes over the data, and two more to find the example.
+    """
+
+    def losses(over: Objective, tensors: Tensors) -> Tensor:
+        still = {name: tensors[name] for name in objective.constants() if name in tensors}
+        return over.losses(objective.space.ravel(tensors), buffers=still).total
+
+    if trial.change(losses(objective, before), losses(objective, after)) <= NOTICED:
+        return None
+    worst, example = 0.0, None
+    for batch in objective.batches:
+        one = objective.over([batch])
+        apart = (losses(one, after) - losses(one, before)).abs().nan_to_num(0.0)
+        row = int(apart.argmax())
+        if example is None or float(apart[row]) > worst:
+            alone = tree.can_be_cut(batch) and len(apart) == tree.size(batch)
+            worst = float(apart[row])
+            example = tree.rows(batch, slice(row, row + 1)) if alone else batch
+    return example
 
 
 def _distance(a: Tensors, b: Tensors, names: list[str]) -> float:

@@ -5,6 +5,7 @@ own: permuted in all tensors that meet them, they leave the function unchanged (
 1990; Ainsworth et al. 2023, section 2). Which tensors these are is read off one forward pass.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from landscape import dataflow, grouping, permutations
+from landscape.dataflow import Dataflow
 from landscape.objective import Objective
 from landscape.permutations import Group
-from landscape.trial import Trial
+from landscape.trial import EXAMPLES, Trial
 
+MORE = 64  # examples, where a few do not use all of the network
 TOLERANCE = 1e-5  # relative change of an output that counts as none
 
 
@@ -41,21 +44,19 @@ def find(objective: Objective, theta: Tensor) -> Symmetry:
     Traced on a few examples at `theta` (P,), then tried: random permutations of all groups have
     to leave outputs, losses and metrics unchanged to a relative 1e-5 (computed in float64 where
     the network allows), else the groups are tried one by one and those that change them are
-    left out. Costs three passes over four examples, and one for each group if some fail.
+    left out. Costs three passes over four examples, or over 64 where four do not use all of the
+    network (experts), and one for each group if some fail.
     """
     tensors = {**objective.constants(), **objective.space.unravel(theta.detach())}
-    trial = Trial(objective, tensors)
     aliases = _aliases(objective.net)
     try:
-        flow = trial.within(
-            tensors,
-            lambda named: dataflow.trace(
-                objective.net, named, trial.batch, lambda: trial.evaluate(trial.batch)
-            ),
-        )
+        trial, flow = _traced(objective, tensors)
     except dataflow.UntraceableError as error:
         return Symmetry((), (f"nothing is permuted: cannot trace {error}",), aliases)
     left_out = grouping.refused(flow)
+    if names := _unreached(objective.net, flow):
+        said = "the examples looked at use none of {}: their units keep their order"
+        left_out += (said.format(", ".join(names)),)
     groups = grouping.groups(flow)
     if not groups and not left_out:
         left_out = ("the network has no units that can be permuted",)
@@ -93,6 +94,27 @@ def verified(symmetry: Symmetry, trial: Trial, tensors: Mapping[str, Tensor]) ->
         left_out.append("nothing is permuted: the groups change the function when taken together")
         kept = []
     return replace(symmetry, groups=tuple(kept), left_out=tuple(left_out))
+
+
+def _traced(objective: Objective, tensors: Mapping[str, Tensor]) -> tuple[Trial, Dataflow]:
+    """A few examples and what they show; more of them where they do not use all of the network."""
+    for count in (EXAMPLES, MORE):
+        trial = Trial(objective, tensors, examples=count)
+
+        def trace(named: Mapping[str, Tensor], trial: Trial = trial) -> Dataflow:
+            work = functools.partial(trial.evaluate, trial.batch)
+            return dataflow.trace(objective.net, named, trial.batch, work)
+
+        flow: Dataflow = trial.within(tensors, trace)
+        if not _unreached(objective.net, flow):
+            break
+    return trial, flow
+
+
+def _unreached(net: nn.Module, flow: Dataflow) -> list[str]:
+    """Parameters that no example of the trace has used, as of an expert that none is sent to."""
+    named = net.named_parameters()
+    return [name for name, p in named if name not in flow.weights and p.numel() > 1]
 
 
 def _changes(group: Group, change: float) -> str:

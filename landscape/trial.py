@@ -18,7 +18,7 @@ EXAMPLES = 4  # enough to see a change of the function
 
 
 class Trial:
-    """The first examples of an objective, on the CPU and in `dtype` where the network runs so.
+    """A few examples of one batch, on the CPU and in `dtype` where the network runs so.
 
     Attributes:
         objective: whose network and task they are.
@@ -28,18 +28,26 @@ class Trial:
     """
 
     def __init__(
-        self, objective: Objective, tensors: Tensors, *, dtype: torch.dtype = torch.float64
+        self,
+        objective: Objective,
+        tensors: Tensors,
+        *,
+        dtype: torch.dtype = torch.float64,
+        batch: Any = None,
+        examples: int = EXAMPLES,
     ) -> None:
-        """Cut the first batch; it stays whole where its examples cannot be separated.
+        """Cut a batch; it stays whole where its examples cannot be separated.
 
         Args:
             objective: gives network, task and data.
             tensors: parameters and buffers, by name, with which it runs.
             dtype: to evaluate them in, if that is possible.
+            batch: whose examples to take; None for the first.
+            examples: how many.
         """
         self.objective = objective
-        first = next(iter(objective.batches))
-        small = tree.rows(first, slice(0, EXAMPLES)) if tree.can_be_cut(first) else first
+        first = next(iter(objective.batches)) if batch is None else batch
+        small = _spread(first, examples) if tree.can_be_cut(first) else first
         own = objective.space.device, objective.space.dtype
         places = dict.fromkeys(((torch.device("cpu"), dtype), own))
         *choices, last = [(batch, place) for batch in (small, first) for place in places]
@@ -84,10 +92,17 @@ class Trial:
         after = self.outputs(tensors)
         if [t.shape for t in after] != [t.shape for t in before]:
             return float("inf")
-        return max(map(_relative, before, after), default=0.0)
+        return max(map(change, before, after), default=0.0)
 
 
-def _relative(before: Tensor, after: Tensor) -> float:
+def _spread(batch: Any, count: int) -> Any:
+    """Examples from all over a batch, which may be sorted by what they make a network do."""
+    step = max(1, (tree.size(batch) or 0) // count)
+    return tree.rows(batch, slice(0, step * count, step))
+
+
+def change(before: Tensor, after: Tensor) -> float:
+    """The largest change of an entry, relative to the largest entry."""
     before, after = before.double(), after.double()
     if before.numel() == 0 or torch.equal(before, after):
         return 0.0

@@ -186,6 +186,67 @@ def test_a_group_that_changes_the_other_network_is_left_out_and_named():
     assert all(torch.equal(result.tensors[n], t) for n, t in named(b).items())
 
 
+class Heads(nn.Module):
+    """One head for each kind of example, which its last input tells."""
+
+    def __init__(self, kinds):
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.heads = nn.ModuleList(nn.Linear(8, 3) for _ in range(kinds))
+
+    def forward(self, x):
+        y, out = self.first(x[:, :6]).tanh(), x.new_zeros(len(x), 3)
+        for kind, head in enumerate(self.heads):
+            if len(rows := (x[:, 6] == kind).nonzero()[:, 0]):
+                out = out.index_add(0, rows, head(y[rows]))
+        return out
+
+    def copy(self):
+        """The same function with its units in another order."""
+        other, order = copy.deepcopy(self), torch.tensor([3, 1, 7, 0, 6, 2, 5, 4])
+        with torch.no_grad():
+            other.first.weight[:], other.first.bias[:] = (
+                self.first.weight[order], self.first.bias[order]
+            )  # fmt: skip
+            for mine, theirs in zip(self.heads, other.heads, strict=True):
+                theirs.weight[:] = mine.weight[:, order]
+        return other
+
+
+def routed(*counts):
+    """Examples of the kinds 0, 1, ..., so many of each, one kind after the other."""
+    kinds = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).float()
+    x = torch.randn(len(kinds), 6, generator=torch.Generator().manual_seed(2))
+    return torch.cat([x, kinds[:, None]], 1), torch.arange(len(kinds)) % 3
+
+
+@pytest.mark.parametrize("counts", [(12, 12, 12), (40, 1, 1)])
+def test_units_that_only_some_examples_use_are_followed_where_these_are(counts):
+    net = Heads(3)
+    other = net.copy()
+    result = aligned(problem(net, lambda: routed(*counts)), net, other)
+    assert result.notes == ()
+    assert result.units == result.moved + 1 == 8  # one stands where it stood
+    assert all(torch.equal(result.tensors[n], t) for n, t in named(net).items())
+
+
+@pytest.mark.parametrize("method", alignment.METHODS)
+def test_a_permutation_that_changes_examples_beyond_the_first_batch_is_left_out(method):
+    """The trace sees one head, and permuting it alone would break the others."""
+    nets = Heads(3), Heads(3)
+    parts = [routed(20, 0, 0), routed(0, 9, 9), routed(3, 0, 3)]
+    objective = problem(nets[0], lambda: parts)
+    result = aligned(objective, *nets, method=method)
+    losses = [
+        objective.losses(objective.space.ravel(tensors)).total
+        for tensors in (named(nets[1]), result.tensors)
+    ]
+    torch.testing.assert_close(*losses)
+    said = "8 units of first.weight, first.bias, heads.0.weight keep their order"
+    assert any(said in note for note in result.notes)
+    assert result.units == 0
+
+
 def test_a_resnet_20_is_traced_and_matched_group_by_group():
     nets = []
     for seed in range(2):
