@@ -1,15 +1,16 @@
 """What is looked at beside a problem: other checkpoints of its network, and other data."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from landscape import probe, rematerialisation
+from landscape import batchnorm, probe, rematerialisation
 from landscape.batches import Batches
+from landscape.checkpoint_formats import quoted
 from landscape.errors import UserError
 from landscape.objective import Objective
 
@@ -17,6 +18,7 @@ from . import network
 from .options import SetUp
 from .problem import Problem, pointing_to_check
 
+STILL = "they do not move with the weights, so the end of a way is not that checkpoint itself"
 HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
 
 
@@ -56,6 +58,31 @@ def other_point(problem: Problem, setup: SetUp, path: Path) -> OtherPoint:
     own = {name: t.to(here[name]) for name, t in buffers.items() if name in here}
     digest = loaded.config["tensors"]
     return OtherPoint(where.ravel(tensors), own, loaded.tensors, digest, path.name)
+
+
+def beyond_weights(problem: Problem, other: OtherPoint) -> list[str]:
+    """Floating buffers that differ and do not move with the weights, those of BatchNorm aside.
+
+    The vectors of a spectral norm, for instance, or a codebook that is a moving mean.
+    """
+    known = set(batchnorm.buffers(problem.objective.net))
+    return [
+        name
+        for name, own in problem.buffers().items()
+        if own.is_floating_point()
+        and name not in known
+        and not torch.equal(own, other.buffers[name])
+    ]
+
+
+def noted(problem: Problem, others: Iterable[OtherPoint], consequence: str) -> Problem:
+    """The problem with a note for each of the others that has buffers of its own."""
+    notes = [
+        f"{other.name} differs from {problem.name} in buffers too ({quoted(names)}): {consequence}"
+        for other in others
+        if (names := beyond_weights(problem, other))
+    ]
+    return replace(problem, notes=(*problem.notes, *notes))
 
 
 def at(problem: Problem, setup: SetUp, path: Path) -> Problem:

@@ -36,6 +36,7 @@ class Frame:
         config: what determines the directions.
         markers: checkpoints on the plane: name, coordinates, loss with their own buffers.
         path: (S, 2) coordinates of a path to draw over the plane, and its name.
+        others: the checkpoints that directions lead to.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Frame:
     config: dict[str, Any]
     markers: tuple[tuple[str, tuple[float, ...], float], ...]
     path: tuple[Array, str] | None = None
+    others: tuple[OtherPoint, ...] = ()
 
     def label(self, result: Surface, problem: Problem) -> Surface:
         """`result` with title, axis labels and markers."""
@@ -129,6 +131,7 @@ def build(
             "orthogonal": options.orthogonal,
         },
         markers=(*_markers(problem, others, count), *_marked(problem, marks, vectors)),
+        others=tuple(others),
     )
 
 

@@ -138,9 +138,9 @@ def merge(
     with problem.pointing_to_check(inputs[0]):
         loaded = problem.load(setup, inputs[0], bn=policy)
     models = [_Model(inputs[0].name, loaded.objective.theta(), loaded.buffers(), loaded.tensors)]
-    for path in inputs[1:]:
-        other = beside.other_point(loaded, setup, path)
-        models.append(_Model(other.name, other.theta, other.buffers, other.tensors))
+    others = [beside.other_point(loaded, setup, path) for path in inputs[1:]]
+    models += [_Model(o.name, o.theta, o.buffers, o.tensors) for o in others]
+    loaded = beside.noted(loaded, others, "they are merged as if they were weights")
     if recipe.align != "none":
         models = _aligned(loaded, models, recipe.align, session.tell)
     chosen = beside.held_out(loaded, held_out) if recipe.method == "greedy-soup" else {}

@@ -19,7 +19,7 @@ from landscape.evaluation import Evaluation, Loss
 from landscape.fisher import Fisher
 from landscape.gauss_newton import GaussNewton
 from landscape.modes import evaluating
-from landscape.space import WeightSpace
+from landscape.space import WeightSpace, channels_last
 from landscape.task import Task
 
 Tensors = Mapping[str, Tensor]
@@ -295,7 +295,7 @@ class Objective:
 
     def _placed(self, tensor: Tensor, *, copy: bool) -> Tensor:
         dtype = self.space.dtype if tensor.is_floating_point() else tensor.dtype
-        layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+        layout = torch.channels_last if channels_last(tensor.shape) else torch.preserve_format
         return tensor.detach().to(self.space.device, dtype, copy=copy, memory_format=layout)
 
     def values(self, batch: Any, *, share: bool = False) -> dict[str, Tensor]:
@@ -352,7 +352,7 @@ class Objective:
         return {**self.constants(), **placed}
 
     def _tensors(self, theta: Tensor) -> dict[str, Tensor]:
-        moving = self.space.unravel(theta)
+        moving = self.space.tensors(theta)
         for name in self.space.buffers:
             if name.endswith("running_var"):  # extrapolated below zero it means nothing
                 moving[name] = moving[name].clamp_min(0.0)

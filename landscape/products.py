@@ -131,7 +131,7 @@ class Product(abc.ABC):
         Raises:
             UserError: the loss has no second derivatives; the operation is named.
         """
-        pieces = self.objective.space.unravel(v)
+        pieces = self.objective.space.tensors(v)
         self.products += 1
         if self._graphs is None:
             out = self._build(pieces)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from landscape import ranks
 from landscape.errors import UserError
-from landscape.space import WeightSpace
+from landscape.space import WeightSpace, channels_last
 
 # The names before torch 2.13 come second.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -86,12 +86,12 @@ class Slices:
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """The entries in the order of a flat vector: those of four dimensions with channels last."""
-    return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).reshape(-1)
+    """The entries in the order of a flat vector."""
+    return (tensor.permute(0, 2, 3, 1) if channels_last(tensor.shape) else tensor).reshape(-1)
 
 
 def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:
-    if len(shape) != 4:
+    if not channels_last(shape):
         return flat.view(shape)
     n, channels, height, width = shape
     return flat.view(n, height, width, channels).permute(0, 3, 1, 2)

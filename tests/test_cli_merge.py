@@ -93,6 +93,34 @@ def test_a_permuted_copy_merges_to_the_network_itself_once_aligned(terminal):
     assert "above the loss" in plain.err
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("merge", "a.pt", "b.pt"), "they are merged as if they were weights"),
+        (("connect", "a.pt", "b.pt", "--method", "line", "--align", "none"), "not that checkpoint"),
+        (("connect", "a.pt", "b.pt", "c.pt", "--align", "none"), "not that checkpoint itself"),
+        (("surface", "a.pt", "--direction-to", "b.pt", "--resolution", "3x3"), "do not move"),
+    ],
+)
+def test_buffers_that_differ_beside_those_of_batchnorm_are_told(terminal, command, said):
+    """A spectral norm keeps the vectors by which it knows the norm of its weight."""
+    task = (terminal.folder / "landscape_task.py").read_text()
+    plain, normed = "nn.Linear(width, 10)", "nn.utils.parametrizations.spectral_norm"
+    task = task.replace(plain, f"{normed}({plain})")
+    (terminal.folder / "landscape_task.py").write_text(task)
+    namespace = {}
+    exec(task, namespace)
+    for seed, name in enumerate("abc"):
+        torch.manual_seed(seed)
+        torch.save(namespace["model"]().state_dict(), terminal.folder / f"{name}.pt")
+    done = terminal.run(*command, "--no-plot")
+    assert done.code == 0, done.err
+    (line, *_) = [line for line in done.err.splitlines() if "note: b.pt differs" in line]
+    assert "'4.parametrizations.weight.0._u', '4.parametrizations.weight.0._v'" in line
+    assert "running" not in line
+    assert said in line
+
+
 def test_task_vectors_need_their_base(terminal):
     pair(terminal)
     run = ("merge", "a.pt", "b.pt", "--base", "ckpt.pt", "-o", "m.pt", "--no-plot", "--bn", "keep")

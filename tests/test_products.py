@@ -35,6 +35,45 @@ def test_kept_graphs_give_the_products_of_rebuilt_ones(name, kind):
     assert rebuilt.kept == 0
 
 
+class Fourier(nn.Module):
+    """Real parameters that are the parts of complex numbers, at odd places of a flat vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.3))
+        self.filter = nn.Parameter(torch.randn(4, 2))
+        self.bias = nn.Parameter(torch.randn(2))
+        self.mixing = nn.Parameter(torch.randn(2, 3, 4, 2) / 3)  # of the shape of a convolution
+        self.head = nn.Linear(18, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = torch.fft.rfft(x * self.scale, n=6) * torch.view_as_complex(self.filter)
+        x = torch.fft.irfft(kept, n=6).tanh()
+        modes = (torch.fft.rfft(x)[:, None] + self.bias[:, None]).to(kept.dtype)
+        mixed = torch.einsum("bik,iok->bok", modes, torch.view_as_complex(self.mixing))
+        return self.head(torch.fft.irfft(mixed, n=6).flatten(1).tanh())
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_parts_of_complex_numbers_are_coordinates_like_others(memory):
+    torch.manual_seed(1)
+    f = objective(classifier(9, Fourier), dtype=DOUBLE)
+    theta = f.theta()
+    x, y = next(iter(f.batches))
+    net = f.net.double()
+    named = dict(net.named_parameters())
+    outputs = torch.nn.functional.cross_entropy(net(x), y)
+    slopes = torch.autograd.grad(outputs, list(named.values()), create_graph=True)
+    v = directions(1, f.space.size)[0]
+    pieces = [piece.clone() for piece in f.space.unravel(v).values()]
+    expected = torch.autograd.grad(slopes, list(named.values()), pieces)
+    product = f.hessian(theta, memory=memory)
+    for _ in range(2):  # built, and kept
+        torch.testing.assert_close(
+            product(v), f.space.ravel(dict(zip(named, expected, strict=True))), rtol=1e-10, atol=0
+        )
+
+
 def tensors_alive() -> int:
     gc.collect()
     return sum(issubclass(type(found), Tensor) for found in gc.get_objects())

@@ -41,6 +41,16 @@ def test_a_frozen_parameter_is_not_a_coordinate() -> None:
     assert _space(net).names == ("0.bias", "2.weight", "2.bias")
 
 
+def test_a_complex_parameter_that_would_move_is_refused() -> None:
+    net = mlp()
+    net.phase = nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    with pytest.raises(UserError, match=r"'phase' is complex, .* as torch\.view_as_real makes"):
+        _space(net)
+    assert "phase" not in _space(net, only=["0.weight"]).names
+    net.phase.requires_grad_(False)
+    assert "phase" not in _space(net).names
+
+
 def test_unravel_gives_views_into_the_vector() -> None:
     space = _space(mlp())
     theta = torch.zeros(space.size)
