@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape import activations, matching, permutations, symmetry, tree, trial
+from landscape import activations, matching, permutations, symmetry, tree
 from landscape.objective import Objective
 from landscape.permutations import Group, Permutation
 from landscape.symmetry import Symmetry
-from landscape.trial import Trial
+from landscape.trial import Trial, relative_change
 
 Tensors = Mapping[str, Tensor]
 METHODS = ("weights", "activations")
@@ -138,7 +138,7 @@ def _changed(objective: Objective, before: Tensors, after: Tensors) -> Any:
         still = {name: tensors[name] for name in objective.constants() if name in tensors}
         return over.losses(objective.space.ravel(tensors), buffers=still).total
 
-    if trial.change(losses(objective, before), losses(objective, after)) <= NOTICED:
+    if relative_change(losses(objective, before), losses(objective, after)) <= NOTICED:
         return None
     worst, example = 0.0, None
     for batch in objective.batches:

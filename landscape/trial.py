@@ -92,7 +92,7 @@ class Trial:
         after = self.outputs(tensors)
         if [t.shape for t in after] != [t.shape for t in before]:
             return float("inf")
-        return max(map(change, before, after), default=0.0)
+        return max(map(relative_change, before, after), default=0.0)
 
 
 def _spread(batch: Any, count: int) -> Any:
@@ -101,7 +101,7 @@ def _spread(batch: Any, count: int) -> Any:
     return tree.rows(batch, slice(0, step * count, step))
 
 
-def change(before: Tensor, after: Tensor) -> float:
+def relative_change(before: Tensor, after: Tensor) -> float:
     """The largest change of an entry, relative to the largest entry."""
     before, after = before.double(), after.double()
     if before.numel() == 0 or torch.equal(before, after):

@@ -122,7 +122,7 @@ ARROWS = {
     "matching": "permutations",
     "activations": "dataflow matching objective permutations tree trial",
     "repair": "batchnorm objective permutations tree trial",
-    "alignment": "activations matching objective permutations symmetry trial",
+    "alignment": "activations matching objective permutations symmetry tree trial",
     "path": "krylov results",
     "chain": "results",
     "merge": "",
