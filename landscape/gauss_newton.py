@@ -67,6 +67,7 @@ class GaussNewton(Product):
 
     def _build(self, pieces: Tensors) -> Tensor:
         out = super()._build(pieces)
+        self._try_functions()
         if self.objective.task.outputs is not None:
             with twice_differentiable(self.objective.evaluation.modules):
                 _, sums = self.objective.accumulate(self.theta, lambda *_: {})

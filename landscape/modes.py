@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import _WeightNorm
@@ -84,7 +85,8 @@ def one_forward(net: nn.Module) -> Iterator[None]:
 def twice_differentiable(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Operations whose fused form has no right or no fast second derivative, in their plain form.
 
-    Fused attention has none on any device, nor have recurrent cells of cuDNN; that of
+    Fused attention has none on any device, nor have recurrent cells of cuDNN, bags of embeddings
+    and sparse gradients; that of
     `torch._weight_norm` is wrong (torch 2.13); that of BatchNorm in eval mode takes a product of
     a small CNN from 2.5 to 3.7 gradients. Modules are changed, not calls: what activation
     checkpointing computes again within `torch.autograd.grad` no `TorchFunctionMode` reaches.
@@ -109,9 +111,45 @@ def _plain_forms(modules: Sequence[nn.Module]) -> Iterator[tuple[Any, str, Calla
             yield module, "forward", _batch_norm
         elif forward is _WeightNorm.forward:
             yield module, "forward", _weight_norm
+        elif forward is nn.Embedding.forward and module.sparse and module.max_norm is None:
+            yield module, "forward", _embedding
+        elif forward is nn.EmbeddingBag.forward and _is_sum(module):
+            yield module, "forward", _bag
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, WeightNorm):
                 yield hook, "compute_weight", _hooked_weight_norm
+
+
+def _embedding(module: nn.Embedding, index: Tensor) -> Tensor:
+    frequent = module.scale_grad_by_freq
+    return F.embedding(index, module.weight, module.padding_idx, scale_grad_by_freq=frequent)
+
+
+def _is_sum(module: Any) -> bool:
+    return module.mode in ("sum", "mean") and module.max_norm is None
+
+
+def _bag(
+    module: nn.EmbeddingBag,
+    input: Tensor,
+    offsets: Tensor | None = None,
+    per_sample_weights: Tensor | None = None,
+) -> Tensor:
+    """The embeddings of each bag, a row of `input` or what lies between offsets, added up."""
+    count = len(input) if offsets is None else len(offsets) - module.include_last_offset
+    place = torch.arange(input.numel(), device=input.device)
+    bag = place // max(1, input.shape[-1])
+    if offsets is not None:
+        bag = torch.searchsorted(offsets[:count].contiguous(), place, right=True) - 1
+    counts = torch.ones_like(place, dtype=module.weight.dtype)
+    if module.padding_idx is not None:
+        counts = (input.flatten() != module.padding_idx).to(counts)
+    share = counts if per_sample_weights is None else counts * per_sample_weights.flatten()
+    found = F.embedding(input.flatten(), module.weight) * share[:, None]
+    total = found.new_zeros(count, found.shape[1]).index_add(0, bag, found)
+    if module.mode == "sum":
+        return total
+    return total / counts.new_zeros(count).index_add(0, bag, counts).clamp_min(1)[:, None]
 
 
 def _weight_norm(module: Any, g: Tensor, v: Tensor) -> Tensor:

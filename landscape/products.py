@@ -20,7 +20,7 @@ from landscape.errors import UserError
 from landscape.estimate import PerExample
 from landscape.evaluation import Evaluation, Loss
 from landscape.modes import twice_differentiable
-from landscape.second_order import explanation, refuse_once_differentiable
+from landscape.second_order import explanation, refuse_once_differentiable, refuse_wrong
 from landscape.space import WeightSpace
 from landscape.task import Task
 
@@ -50,8 +50,11 @@ class Risk(Protocol):
     def losses(self, theta: Tensor) -> PerExample:
         """Totals and weights (N,) of the examples at a point (P,)."""
 
-    def over(self, batches: Iterable[Any]) -> "Risk":
-        """The same over other batches."""
+    def over(self, batches: Iterable[Any], *, dtype: torch.dtype | None = None) -> "Risk":
+        """The same over other batches, in `dtype` if given."""
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """Gradient (P,) of the mean at a point (P,)."""
 
     def independent(self, batch: Any) -> bool | None:
         """Whether the examples of a batch have the same loss in a part of it."""
@@ -116,6 +119,7 @@ class Product(abc.ABC):
         self._complete = self._some = False  # all graphs are kept, or some, on whatever rank
         self._memory = memory
         self._graphs: dict[int, list[Linear]] | None = None
+        self._functions: set[str] = set()  # of the user's own, in what is derived twice
         self._total = self._weight = torch.zeros(())  # of the first product's losses
         self.losses = objective.losses(self.theta)
         refuse_non_finite(objective, self.losses.total)
@@ -157,7 +161,7 @@ class Product(abc.ABC):
         """
 
     def _roots(self, loss: PerExample) -> list[Tensor]:
-        """Where the graph of a part of a batch begins."""
+        """Where the graph of a part of a batch begins, first that of what is derived twice."""
         return [loss.total]
 
     def _build(self, pieces: Tensors) -> Tensor:
@@ -170,7 +174,8 @@ class Product(abc.ABC):
 
         def part(index: int, loss: PerExample, leaves: Tensors) -> Tensors:
             nonlocal room, full, batches
-            refuse_once_differentiable(self._roots(loss))
+            in_loss, *_ = [refuse_once_differentiable([root]) for root in self._roots(loss)]
+            self._functions |= in_loss
             size = bytes_each * loss.total.numel()
             # More parts of a single batch than planned come from memory that has run out.
             planned = not single or len(graphs.get(index, ())) < (1 if half is None else 2)
@@ -192,6 +197,22 @@ class Product(abc.ABC):
         ends = ranks.of_all((len(graphs) == batches, bool(graphs)))
         self._complete, self._some = all(whole for whole, _ in ends), any(some for _, some in ends)
         return out
+
+    def _try_functions(self) -> None:
+        """Refuse autograd functions with a wrong second derivative, as a few examples show it."""
+        if self.objective.space.split or not any(ranks.of_all(bool(self._functions))):
+            return
+        first, double = next(iter(self.objective.batches)), torch.float64
+        few = tree.rows(first, slice(0, FEW)) if tree.can_be_cut(first) else first
+        theta = self.theta.to(double)
+        with ranks.alone():
+            try:
+                over = self.objective.over([tree.move(few, theta.device, double)], dtype=double)
+                hessian = _Trusted(over, theta, memory=0)
+                hessian(theta)
+            except (RuntimeError, TypeError, UserError):  # a kernel of float32 alone
+                return
+            refuse_wrong(self._functions, hessian, over.gradient, theta)
 
     def _is_single(self) -> bool:
         """Whether there is one batch, whose graph is kept without a pass to measure it."""
@@ -292,6 +313,18 @@ class Hessian(Product):
     def _linear(self, loss: PerExample, leaves: Tensors, keep: bool) -> Linear:
         slopes = gradients(loss.total.sum(), leaves, create_graph=True)
         return functools.partial(_along, slopes, leaves, keep)
+
+    def _build(self, pieces: Tensors) -> Tensor:
+        out = super()._build(pieces)
+        self._try_functions()
+        return out
+
+
+class _Trusted(Hessian):
+    """The same, without a trial of the user's functions: their trial is made of it."""
+
+    def _try_functions(self) -> None:
+        """Nothing."""
 
 
 def zero(_: Tensors) -> Tensors:

@@ -468,6 +468,119 @@ def test_an_operation_without_second_derivative_is_named(function, name, kind, m
     assert snapshot(f.net) == before
 
 
+class FusedCrossEntropy(torch.autograd.Function):
+    """Keeps the gradient that its forward pass has computed, as fused kernels do."""
+
+    @staticmethod
+    def forward(ctx, z, y):
+        ctx.slope = z.softmax(1) - nn.functional.one_hot(y, z.shape[1])
+        return nn.functional.cross_entropy(z, y, reduction="none")
+
+    @staticmethod
+    def backward(ctx, g):
+        return g[:, None] * ctx.slope, None
+
+
+class Cube(torch.autograd.Function):
+    """A backward of operations on what was saved, which torch differentiates."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+
+class DetachedCube(Cube):
+    """The same, but what was saved is taken for a constant."""
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0].detach() ** 2 * g
+
+
+class Powers(nn.Module):
+    """A network with kinks around a function of the user."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.last = nn.Linear(4, 30), nn.Linear(30, 3)
+        self.function = function
+
+    def forward(self, x):
+        return self.last(self.function.apply(self.first(x).relu()))
+
+
+def fused(net, batch):
+    return FusedCrossEntropy.apply(net(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize(
+    ("kind", "function", "loss", "named"),
+    [
+        ("hessian", Cube, cross_entropy, None),
+        ("ggn", Cube, cross_entropy, None),
+        ("fisher", Cube, fused, None),  # is made of first derivatives
+        ("ggn", DetachedCube, cross_entropy, None),  # is derived once
+        ("hessian", DetachedCube, cross_entropy, "DetachedCube"),
+        ("hessian", Cube, fused, "Cube and FusedCrossEntropy"),
+        ("ggn", Cube, fused, "FusedCrossEntropy"),
+    ],
+)
+def test_a_function_whose_second_derivative_is_wrong_is_refused(kind, function, loss, named, dtype):
+    of = classifier(40, lambda: Powers(function))
+    f = objective(as_task(model=of.model, data=of.data, loss=loss), dtype=dtype, batch_size=20)
+    product = f.matrix(kind, f.theta())
+    v = torch.ones(f.space.size, dtype=dtype)
+    if named is None:
+        assert product(v).norm() > 0
+        return
+    with pytest.raises(UserError, match=f"second derivatives are wrong .* function {named}, whose"):
+        product(v)
+
+
+class Bags(nn.Module):
+    """Embeddings with sparse gradients, added up in bags."""
+
+    def __init__(self, mode, padding):
+        super().__init__()
+        options = {"sparse": True, "padding_idx": padding}
+        self.bag = nn.EmbeddingBag(9, 4, mode=mode, **options)
+        self.single, self.head = nn.Embedding(7, 4, **options), nn.Linear(8, 3)
+
+    def forward(self, words, offsets, user):
+        both = [self.bag(words, offsets), self.single(user)]
+        return self.head(torch.cat(both, 1).tanh())
+
+
+@pytest.mark.parametrize("padding", [None, 2])
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+def test_embeddings_with_sparse_gradients_and_in_bags_have_second_derivatives(mode, padding):
+    torch.manual_seed(0)
+    net = Bags(mode, padding)
+    words, offsets, user = torch.randint(9, (9,)), torch.tensor([0, 4, 4, 6]), torch.arange(4)
+    y = torch.tensor([0, 2, 1, 1])
+    before = snapshot(net)
+
+    def loss(net, batch):
+        return nn.functional.cross_entropy(net(*batch[0]), batch[1], reduction="none")
+
+    data = [((words, offsets, user), y)]
+    f = objective(as_task(model=lambda: net, data=lambda: data, loss=loss), dtype=DOUBLE)
+    theta, v = f.theta(), directions(1, f.space.size)[0]
+    if padding is not None:  # torch takes the row for constant, wherever it is used
+        f.space.unravel(v)["single.weight"][padding] = 0.0
+    step = 1e-5 * v  # of nothing but smooth functions
+    expected = (f.gradient(theta + step) - f.gradient(theta - step)) / 2e-5
+    torch.testing.assert_close(f.hessian(theta)(v), expected, rtol=1e-6, atol=1e-8)
+    assert snapshot(net) == before
+
+
 def test_another_failure_of_the_second_derivative_is_told_in_the_words_of_torch():
     def fail(_):
         raise RuntimeError("no more than once\nand here is why")
