@@ -75,14 +75,13 @@ def beyond_weights(problem: Problem, other: OtherPoint) -> list[str]:
     ]
 
 
-def noted(problem: Problem, others: Iterable[OtherPoint], consequence: str) -> Problem:
-    """The problem with a note for each of the others that has buffers of its own."""
-    notes = [
+def of_buffers(problem: Problem, others: Iterable[OtherPoint], consequence: str) -> list[str]:
+    """A note for each of the others that has buffers of its own."""
+    return [
         f"{other.name} differs from {problem.name} in buffers too ({quoted(names)}): {consequence}"
         for other in others
         if (names := beyond_weights(problem, other))
     ]
-    return replace(problem, notes=(*problem.notes, *notes))
 
 
 def at(problem: Problem, setup: SetUp, path: Path) -> Problem:

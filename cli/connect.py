@@ -95,7 +95,7 @@ def _between_two(
     with problem.pointing_to_check(first):
         loaded = problem.load(setup, first, bn=bn)
     other = beside.other_point(loaded, setup, last)
-    loaded = beside.noted(loaded, [other], beside.STILL)
+    loaded = loaded.noted(*beside.of_buffers(loaded, [other], beside.STILL))
     held = beside.held_out(loaded, looking.held_out)
     ends = Ends(loaded, other, held, beside.training_data(loaded))
     if out.dry_run:
@@ -161,7 +161,7 @@ def _between_all(
         session.finish()
         return
     points = [beside.other_point(loaded, setup, path) for path in others]
-    loaded = beside.noted(loaded, points, beside.STILL)
+    loaded = loaded.noted(*beside.of_buffers(loaded, points, beside.STILL))
     align = None
     if paths.align != "none":
         align = Aligner(loaded, paths.align, paths.restarts, session.tell)

@@ -11,12 +11,14 @@ import typer
 from torch import Tensor
 
 from landscape import batchnorm, directions, trajectory
+from landscape.checkpoint_formats import quoted
 from landscape.errors import UserError
 from landscape.krylov import norm
 from landscape.results import Array, Surface
+from landscape.space import WeightSpace
 
 from . import eigen
-from .beside import OtherPoint, other_point
+from .beside import STILL, OtherPoint, of_buffers, other_point
 from .options import SetUp
 from .options_plane import Directions
 from .problem import Problem
@@ -36,7 +38,7 @@ class Frame:
         config: what determines the directions.
         markers: checkpoints on the plane: name, coordinates, loss with their own buffers.
         path: (S, 2) coordinates of a path to draw over the plane, and its name.
-        others: the checkpoints that directions lead to.
+        notes: what the person should be told of the directions.
     """
 
     what: str
@@ -45,7 +47,7 @@ class Frame:
     config: dict[str, Any]
     markers: tuple[tuple[str, tuple[float, ...], float], ...]
     path: tuple[Array, str] | None = None
-    others: tuple[OtherPoint, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def label(self, result: Surface, problem: Problem) -> Surface:
         """`result` with title, axis labels and markers."""
@@ -99,6 +101,10 @@ def build(
             "--direction-to and --direction-eigen"
         )
     scaled_to = other_point(problem, setup, elsewhere) if elsewhere else None
+    notes = of_buffers(problem, others, STILL)
+    if len(vectors) < count and rule != "none":
+        at = scaled_to.theta if scaled_to else problem.theta
+        notes += _held_still(problem.objective.space, at, include_1d=options.include_1d)
     generator = torch.Generator().manual_seed(setup.seed)
     while len(vectors) < count:
         vector = directions.random(
@@ -131,8 +137,22 @@ def build(
             "orthogonal": options.orthogonal,
         },
         markers=(*_markers(problem, others, count), *_marked(problem, marks, vectors)),
-        others=tuple(others),
+        notes=tuple(notes),
     )
+
+
+def _held_still(space: WeightSpace, theta: Tensor, *, include_1d: bool) -> list[str]:
+    """A note of the tensors that a direction scaled to their filters cannot move."""
+    shapes = dict(zip(space.names, space.shapes, strict=True))
+    zero = [
+        name
+        for name, piece in space.pieces(theta).items()
+        if (len(shapes[name]) > 1 or include_1d) and float(space.total(piece.abs().sum())) == 0
+    ]
+    if not zero:
+        return []
+    many = f"{quoted(zero)} {'is' if len(zero) == 1 else 'are'} zero"
+    return [f"{many}, and stay so in a direction scaled to the weights: --normalise none moves all"]
 
 
 def _title(name: str, others: list[str], count: int) -> str:

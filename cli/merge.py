@@ -140,7 +140,8 @@ def merge(
     models = [_Model(inputs[0].name, loaded.objective.theta(), loaded.buffers(), loaded.tensors)]
     others = [beside.other_point(loaded, setup, path) for path in inputs[1:]]
     models += [_Model(o.name, o.theta, o.buffers, o.tensors) for o in others]
-    loaded = beside.noted(loaded, others, "they are merged as if they were weights")
+    merged = "they are merged as if they were weights"
+    loaded = loaded.noted(*beside.of_buffers(loaded, others, merged))
     if recipe.align != "none":
         models = _aligned(loaded, models, recipe.align, session.tell)
     chosen = beside.held_out(loaded, held_out) if recipe.method == "greedy-soup" else {}

@@ -40,13 +40,8 @@ def restrict(problem: Problem, options: Curvature) -> Problem:
     objective, theta = problem.objective.restricted(problem.theta, names)
     config = {**problem.config, "only": options.only, "no_1d": options.no_1d}
     note = f"{objective.space.size:,} of {space.size:,} parameters move, in {len(names)} tensors"
-    return replace(
-        problem,
-        objective=objective,
-        theta=theta,
-        config=config,
-        notes=(*problem.notes, f"a principal submatrix: {note}"),
-    )
+    part = replace(problem, objective=objective, theta=theta, config=config)
+    return part.noted(f"a principal submatrix: {note}")
 
 
 def _pattern(text: str | None) -> re.Pattern[str]:

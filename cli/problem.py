@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,10 @@ class Problem:
     def titled(self, text: str) -> str:
         """A title, which names the split of the data where the task has splits."""
         return f"{text} ({self.split} split)" if self.split else text
+
+    def noted(self, *notes: str) -> "Problem":
+        """The same, with more that the person should be told."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def buffers(self) -> dict[str, Tensor]:
         """The checkpoint's own buffers, those of the space aside."""

@@ -47,6 +47,8 @@ def sharpness(
     for path in paths:
         with problem.pointing_to_check(path):
             loaded = _load(setup, path, plan, fsdp=fsdp)
+        if plan.quadratic and not sharp.measure and not plan.recipe.from_top:
+            loaded, plan = _as_it_goes(loaded, plan)
         if out.dry_run:
             session.plan(loaded, costs.sharpness(plan, _share(loaded, plan)))
             continue
@@ -76,7 +78,22 @@ def _load(setup: SetUp, path: "Path", plan: "Plan", *, fsdp: bool) -> "Problem":
         return loaded
     wide = problem.load(replace(setup, dtype="float64"), path, fsdp=fsdp, apart=apart)
     note = f"--dtype auto: float64, since float32 rounding would be {100 * share:.2g} % of a rise"
-    return replace(wide, notes=(*wide.notes, note))
+    return wide.noted(note)
+
+
+def _as_it_goes(problem: "Problem", plan: "Plan") -> "tuple[Problem, Plan]":
+    """Without the quadratic model, which is a default, if there are no second derivatives."""
+    from landscape import tree
+    from landscape.errors import UserError
+    from landscape.products import FEW
+
+    batch = next(iter(problem.objective.batches))
+    few = tree.rows(batch, slice(0, FEW)) if tree.can_be_cut(batch) else batch
+    try:
+        problem.objective.over([few]).hessian(problem.theta, memory=0)(problem.theta)
+    except UserError as error:
+        return problem.noted(f"no quadratic model: {error}"), replace(plan, quadratic=False)
+    return problem, plan
 
 
 def _share(problem: "Problem", plan: "Plan") -> float:

@@ -103,7 +103,7 @@ def _run(
 
     from landscape.surface import axis
 
-    from . import beside, costs, frame, problem
+    from . import costs, frame, problem
     from .session import Session
 
     axes = [axis(*limit, count) for limit, count in zip(limits, counts, strict=True)]
@@ -118,7 +118,7 @@ def _run(
             session.plan(loaded, costs.surface(counts, directions))
             continue
         span = frame.build(loaded, setup, directions, len(axes), source=path)
-        loaded = beside.noted(loaded, span.others, beside.STILL)
+        loaded = loaded.noted(*span.notes)
         session.analyse(path, loaded, analysis(loaded, span, axes, directions))
         del loaded, span  # before the next checkpoint comes into memory
     session.finish()

@@ -92,6 +92,12 @@ def _notes(result: Sharpness) -> list[str]:
         lines.append(f"worst: a lower bound, found with {spent}")
     if "average" in result.measure:
         lines += _average(result)
+    sizes = result.group_examples
+    if result.m and (sizes != result.m).any():
+        lines.append(
+            f"groups: of {sizes.min()} to {sizes.max()} examples, since those of a batch are "
+            "coupled and stay together"
+        )
     if result.m and result.left_out:
         lines.append(f"groups: {result.left_out} examples are left over and belong to none")
     lines += _doubts(result)

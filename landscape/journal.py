@@ -120,7 +120,9 @@ class Journal:
         self, found: "_Found", config: Mapping[str, Any], circumstances: Mapping[str, Any]
     ) -> None:
         if found.sessions and (changed := differences(found.config, config)):
-            raise other_config(self.path, changed)
+            if found.records:
+                raise other_config(self.path, changed)
+            found = _Found()  # nothing was done: there is nothing to lose
         self.records, self.changed = found.records, {}
         for session in reversed(found.used):  # the first of several has the last word
             self.changed |= differences(session, circumstances)
