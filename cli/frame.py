@@ -151,8 +151,8 @@ def _held_still(space: WeightSpace, theta: Tensor, *, include_1d: bool) -> list[
     ]
     if not zero:
         return []
-    many = f"{quoted(zero)} {'is' if len(zero) == 1 else 'are'} zero"
-    return [f"{many}, and stay so in a direction scaled to the weights: --normalise none moves all"]
+    said = f"a direction scaled to the weights leaves {quoted(zero)} at zero"
+    return [f"{said}: --normalise none moves all"]
 
 
 def _title(name: str, others: list[str], count: int) -> str:

@@ -24,6 +24,17 @@ def test_a_line_is_the_middle_row_of_the_surface_of_the_same_seed(terminal):
     np.testing.assert_allclose(line.loss.grid, surface.loss.grid[:, 4], rtol=1e-6)
 
 
+def test_what_is_zero_and_stays_so_is_told(terminal):
+    """As the second matrix of an adapter before its training."""
+    weights = torch.load(terminal.folder / "ckpt.pt")
+    weights["4.weight"].zero_()
+    torch.save(weights, terminal.folder / "zero.pt")
+    said = "note: a direction scaled to the weights leaves '4.weight' at zero"
+    assert said in terminal.run("line", "zero.pt", *SMALL).err
+    assert said not in terminal.run("line", "zero.pt", *SMALL, "--normalise", "none").err
+    assert "at zero" not in terminal.run("line", "ckpt.pt", *SMALL).err
+
+
 def test_a_line_to_itself_is_constant(terminal):
     to = ("--direction-to", "wrapped.pt", "--bn", "keep")
     assert terminal.run("line", "ckpt.pt", *SMALL, *to).code == 0

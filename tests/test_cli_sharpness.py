@@ -169,6 +169,45 @@ def test_wrong_usage_ends_with_code_2(terminal, arguments, text):
     assert text.replace("kesk", "") in result.text
 
 
+def test_without_second_derivatives_the_default_goes_without_the_quadratic_model(terminal):
+    task = (terminal.folder / "landscape_task.py").read_text()
+    once = """
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * ctx.saved_tensors[0] * g
+"""
+    task = task.replace("F.cross_entropy(net(images)", "F.cross_entropy(Once.apply(net(images))")
+    (terminal.folder / "landscape_task.py").write_text(task + once)
+    done = terminal.run("sharpness", "ckpt.pt", "--no-plot")
+    assert done.code == 0, done.err
+    assert "note: no quadratic model: the loss has no second derivatives: " in done.err
+    assert "quadratic:" not in done.err
+    (terminal.folder / "ckpt.sharpness.h5").unlink()
+    asked = terminal.run("sharpness", "ckpt.pt", "--no-plot", "--measure", "quadratic")
+    assert "the autograd function 'Once' has a first derivative only" in asked.sentence
+    # Nothing was measured, so the next run need not agree with it.
+    other = terminal.run("sharpness", "ckpt.pt", "--no-plot", "--measure", "sam")
+    assert other.code == 0, other.err
+
+
+def test_groups_of_coupled_batches_are_said_to_be_larger_than_m(terminal):
+    task = (terminal.folder / "landscape_task.py").read_text()
+    task = task.replace("    return images, labels\n", (
+        "    return [(images[i : i + 12], labels[i : i + 12]) for i in range(0, 96, 12)]\n"
+    ))  # fmt: skip
+    task = task.replace("net(images).double()", "(net(images) - net(images).mean(0)).double()")
+    (terminal.folder / "landscape_task.py").write_text(task)
+    done = terminal.run("sharpness", "ckpt.pt", "--no-plot", "--measure", "sam", "--m", "10")
+    assert done.code == 0, done.err
+    assert "groups: of 12 to 12 examples, since those of a batch are coupled" in done.err
+
+
 def test_m_larger_than_the_data_is_refused(terminal):
     result = terminal.run("sharpness", "--m", "1000")
     assert result.code == 1

@@ -20,7 +20,7 @@ X, Y = classifier(20).data()
 
 
 def _cut() -> list[Any]:
-    return [(X[i : i + 8], Y[i : i + 8]) for i in range(0, 20, 8)]
+    return [(X[i : i + 8].clone(), Y[i : i + 8]) for i in range(0, 20, 8)]
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv", "lstm", "attention"])
@@ -150,6 +150,24 @@ def test_noise_in_the_loss_is_refused() -> None:
     f = objective(as_task(model=mlp, data=lambda: (X, Y), loss=loss))
     with pytest.raises(UserError, match=r"random numbers are drawn in eval mode"):
         probe.examine(f)
+
+
+def _noisy(net: nn.Module, batch: Any) -> Tensor:
+    """Draws for every batch; a first batch without large examples never shows it."""
+    value = cross_entropy(net, batch)
+    return value + torch.rand_like(value) * (batch[0][:, 0] > 100)
+
+
+def test_noise_that_spares_the_first_batch_is_refused() -> None:
+    of = as_task(model=mlp, data=_cut, loss=_noisy)
+    found = probe.examine(objective(of))
+    assert found.notes == (
+        "random numbers are drawn in eval mode, and make no difference to the loss",
+    )
+    late = _cut()
+    late[1][0][3, 0] = 200.0
+    with pytest.raises(UserError, match="random numbers are drawn in eval mode"):
+        probe.examine(objective(as_task(model=mlp, data=lambda: late, loss=_noisy)))
 
 
 def test_noise_in_a_metric_is_refused() -> None:
