@@ -191,11 +191,11 @@ class SetUp:
     trust_pickle: TrustPickle = False
     allow_missing: Annotated[
         str | None,
-        _file(metavar="REGEX", help="Tensors that the checkpoint may lack."),
+        _file(metavar="REGEX", help="Tensors that the checkpoint may lack; matches whole names."),
     ] = None
     allow_unexpected: Annotated[
         str | None,
-        _file(metavar="REGEX", help="Tensors that the network may lack."),
+        _file(metavar="REGEX", help="Tensors that the network may lack; matches whole names."),
     ] = None
 
 

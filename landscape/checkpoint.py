@@ -348,7 +348,7 @@ def _refuse_misfit(
             f"checkpoint '{source}' does not fit the network, {len(tensors)} tensors in the file "
             f"and {len(own)} in the network: {'; '.join(parts)}. Build in the task the network "
             "that was saved, or allow names with --allow-missing REGEX and --allow-unexpected "
-            "REGEX (never shapes)"
+            "REGEX, which match whole names (never shapes)"
         )
 
 

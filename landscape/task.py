@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -286,7 +287,10 @@ def blame(what: str) -> Iterator[None]:
         place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
         text = str(error).strip().splitlines()
         cause = f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
-        raise UserError(f"{what}: {cause}{place}; --debug shows the traceback") from error
+        advice = "--debug shows the traceback"
+        if text and {"double", "float"} <= set(re.findall(r"\w+", text[0].lower())):
+            advice = f"weights are float32 unless --dtype float64 is passed; {advice}"
+        raise UserError(f"{what}: {cause}{place}; {advice}") from error
 
 
 def _guarded(function: Callable[..., Any], member: str, task: str) -> Callable[..., Any]:

@@ -697,7 +697,7 @@ def test_what_does_not_fit_is_listed_with_names_shapes_and_counts(net, state):
         "2 unexpected, 'encoder.norm.weight' (3,), 'head' (2, 2); "
         "1 of another shape, 'fc.bias' (4,) in the file and (3,) in the network. "
         "Build in the task the network that was saved, or allow names with --allow-missing REGEX "
-        "and --allow-unexpected REGEX (never shapes)"
+        "and --allow-unexpected REGEX, which match whole names (never shapes)"
     )
 
 

@@ -146,6 +146,7 @@ METRICS = 'return {"accuracy": (net(images).argmax(-1) == labels).float()}'
         (LOSS, f"{LOSS} + torch.rand(())", "differ by a relative .*random numbers are drawn"),
         (LOSS, f"{LOSS}.no_such_thing()", r"loss\(\) .*failed: AttributeError.*line 22\).*--debug"),
         (LOSS, "return net(images[:, :5])", r"loss\(\) .*failed: RuntimeError: mat1 and mat2"),
+        (LOSS, "return net(images.double())", r"failed: .* float32 unless --dtype float64 is"),
         (METRICS, "pass", "metrics returned NoneType: it must return a dict of tensors"),
         (METRICS, "return {'accuracy': 0.5}", "accuracy returned float: it must return a tensor"),
         (
