@@ -51,9 +51,7 @@ def _panel(axes: Any, result: Connection, name: str) -> None:
     here = result.quantities[name]
     family = [name, *(other for other in result.quantities if other.startswith(f"{name} ("))]
     seen = np.concatenate([result.quantities[key].value.ravel() for key in family])
-    log = bool(
-        name == "loss" and seen.size and seen.min() > 0 and seen.max() > DECADES * seen.min()
-    )
+    log = name == "loss" and _wide(seen)
     axes.set_yscale("log" if log else "linear")
     axes.set_ylabel(unit(name))
     for index, path in enumerate(result.path):
@@ -92,6 +90,10 @@ def _curve(
     if main:
         points = result.points(index)
         axes.plot(result.point_t[points], along.point[points], "o", ms=2.2, color=colour)
+        if log:  # it is the relative error that is smooth between the points
+            t, y, stderr = (a[points] for a in (result.point_t, along.point, along.point_stderr))
+            order = np.argsort(t)
+            error = curve * np.interp(result.t, t[order], (stderr / y)[order])
         half: Array = 1.96 * np.nan_to_num(error)
         low = np.maximum(curve - half, curve / 10) if log else curve - half
         axes.fill_between(result.t, low, curve + half, color=colour, alpha=0.22, lw=0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from landscape import nested, ranks
@@ -235,6 +236,8 @@ def _quantity(
     values = _means(points, name)
     fit = _fit(values, nested.choose(_means(points, "loss"), axes))
     grid = np.full([len(axis) for axis in axes], np.nan) if fit is None else fit.grid
+    if fit is not None and len(axes) == 1:
+        grid = _through(values, axes[0], grid, fit.log)
     basis = next(e[name].basis for e in points.values() if name in e)
     if name != "loss" and all(0 <= value <= 1 for value in values.values()):
         grid = np.clip(grid, 0.0, 1.0)  # a share of the examples: ringing must not pass its ends
@@ -263,6 +266,21 @@ def _quantity(
         error_basis="none" if exact else fit.basis if fit else "unknown",
         stderr_basis=basis,
     )
+
+
+def _through(values: Mapping[Coordinates, float], axis: Array, grid: Array, log: bool) -> Array:
+    """A line (N,) from some of the points, bent so that it goes through all of them."""
+    t, known = np.array(sorted((at[0], value) for at, value in values.items())).T
+    scale, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
+    inside = np.isfinite(known) & np.isfinite(at := np.interp(t, axis, grid))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = scale(known) - scale(at)
+    inside &= np.isfinite(off)
+    if not off[inside].any():
+        return grid
+    bend = PchipInterpolator(t[inside], off[inside])
+    bent: Array = back(scale(grid) + bend(np.clip(axis, *t[inside][[0, -1]])))
+    return bent
 
 
 def _evaluated_cells(

@@ -311,3 +311,19 @@ def test_a_summary_has_json_types_alone() -> None:
     assert summary["loss_at_centre"] == 0.0
     assert summary["evaluations"] == 25
     assert {type(v) for v in summary.values()} <= {str, bool, int, float, type(None)}
+
+
+def test_a_line_goes_through_points_beyond_its_level_without_spikes() -> None:
+    """Points that were looked at for other reasons bend the line around them, too."""
+    axis = np.linspace(0, 1, 251)
+
+    def peak(x: float) -> float:  # too narrow for the level of five points
+        return 0.05 + x + np.exp(-(((x - 0.06) / 0.04) ** 2))
+
+    places = [0.0, 0.25, 0.5, 0.75, 1.0, 0.032, 0.064, 0.128]
+    points = {(x,): {"loss": Estimate(peak(x), 0.0, "examples")} for x in places}
+    found = surface.assemble(points, [axis], tolerance=0.01, complete=True).loss.grid
+    near = axis < 0.2
+    assert np.abs(np.diff(found[near])).max() < 2 * np.abs(np.diff(peak(axis[near]))).max()
+    for x in places:
+        assert np.interp(x, axis, found) == pytest.approx(peak(x), rel=1e-4)
