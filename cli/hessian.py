@@ -191,6 +191,8 @@ def _pace(problem: "Problem", rates: Rates, matrix: str, precondition: bool) -> 
     found, adam = update(rates, problem.training), None
     objective, state = problem.objective, problem.training.optimiser
     if precondition:
+        if state is None and problem.training.note:
+            raise UserError(f"--precondition takes Adam's metric: {problem.training.note}")
         if state is None:
             raise UserError(
                 "the checkpoint holds no state of Adam, which --precondition takes the metric "

@@ -86,6 +86,8 @@ def read(
                 raise formats.refusal(file, f"holds '{twice[0]}' again", formats.AGAIN)
             tensors |= found
             notes += said
+        if set(key.split(".")) & set(checkpoint_weights.EMA):
+            beside = training.of_average(beside)
         folder = weight_map is not None or path.is_dir()
         sha256 = digest_of_files(files) if folder else _sha256_of_file(files[0])
         _refuse_changed(path, stamps)

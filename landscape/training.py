@@ -47,3 +47,13 @@ def read(saved: Any) -> Training:
     if states[0].step is not None:
         counters["optimiser"] = float(states[0].step)
     return Training(states[0], counters)
+
+
+def of_average(found: Training) -> Training:
+    """What it says where the weights taken are an average of those that were trained."""
+    if found.optimiser is None:
+        return found
+    note = (
+        "the optimiser in the file belongs to the weights that were trained, not to their average"
+    )
+    return Training(None, found.counters, note)

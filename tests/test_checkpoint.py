@@ -216,6 +216,18 @@ def test_the_optimisers_tensors_are_not_weights(tmp_path, net):
     assert read.notes == ("ignored 1 entries that are not weights: 'optimizer'",)
 
 
+def test_the_state_of_an_optimiser_is_not_that_of_averaged_weights(tmp_path, net, state):
+    adam = torch.optim.Adam(net.parameters(), lr=0.01)
+    saved = {"model": state, "ema": state, "optimizer": adam.state_dict(), "epoch": 7}
+    path = save(saved, tmp_path / "a")
+    averaged = checkpoint.read(path).training
+    assert averaged.optimiser is None
+    assert "belongs to the weights that were trained, not to their average" in averaged.note
+    own = checkpoint.read(path, weights_key="model").training
+    assert own.optimiser.lr == 0.01
+    assert averaged.counters == own.counters == {"epoch": 7}
+
+
 def test_ema_weights_are_preferred_and_said(tmp_path, state):
     ema = {name: tensor + 1 for name, tensor in state.items()}
     path = save({"model": state, "other": state, "model_ema": ema}, tmp_path / "a")
