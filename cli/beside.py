@@ -18,7 +18,7 @@ from . import network
 from .options import SetUp
 from .problem import Problem, pointing_to_check
 
-STILL = "they do not move with the weights, so the end of a way is not that checkpoint itself"
+STILL = "they do not move with the weights, so the end of a path is not that checkpoint itself"
 HELD_OUT = ("val", "validation", "valid", "test", "held_out")  # looked for beside "train"
 
 

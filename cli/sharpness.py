@@ -46,13 +46,13 @@ def sharpness(
     session = Session(out, "sharpness", paths)
     for path in paths:
         with problem.pointing_to_check(path):
-            loaded = _load(setup, path, plan, fsdp=fsdp)
+            loaded, own = _load(setup, path, plan, fsdp=fsdp), plan
         if plan.quadratic and not sharp.measure and not plan.recipe.from_top:
-            loaded, plan = _as_it_goes(loaded, plan)
+            loaded, own = _as_it_goes(loaded, plan)
         if out.dry_run:
-            session.plan(loaded, costs.sharpness(plan, _share(loaded, plan)))
+            session.plan(loaded, costs.sharpness(own, _share(loaded, own)))
             continue
-        session.analyse(path, loaded, _analysis(loaded, plan))
+        session.analyse(path, loaded, _analysis(loaded, own))
         del loaded  # before the next checkpoint comes into memory
     session.finish()
     if len(paths) > 1 and not out.dry_run:

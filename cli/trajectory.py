@@ -69,7 +69,7 @@ def trajectory(
     run = analysis(last, plane.frame, plane.axes, directions)
     run = _converted(run, functools.partial(way.on, plane))
     config = {**run.config, "checkpoint": digest(paths), "margin": margin}
-    several = dataclasses.replace(last, name=f"{len(paths)} checkpoints")
+    several = dataclasses.replace(last, name=f"{len(paths)} checkpoints").noted(*plane.frame.notes)
     session.analyse(paths[-1], several, dataclasses.replace(run, config=config))
     session.finish()
 

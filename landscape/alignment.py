@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +15,8 @@ from landscape.trial import Trial, relative_change
 
 Tensors = Mapping[str, Tensor]
 METHODS = ("weights", "activations")
-NOTICED = 1e-4  # relative change of the loss of an example that is looked into
+NOTICED = 1e-4  # relative change of the loss of an example that is no rounding
+NOTHING = "nothing is permuted: some losses change, and no group alone is the cause"
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def align(
     while True:
         orders, scores, said = _matched(objective, found, a, b, generator, method, restarts)
         tensors = permutations.apply(found.groups, orders, b, aliases=found.aliases)
-        example = _changed(objective, b, tensors)
-        if example is None:
+        other = _changed(objective, b, tensors)
+        if other is None:
             break
-        fewer = symmetry.verified(found, Trial(objective, b, batch=example), b)
-        if fewer is found:  # nothing but rounding, as float64 shows
-            break
+        fewer = symmetry.verified(found, other, b)
+        if [*map(id, fewer.groups)] == [*map(id, found.groups)]:  # it takes them together, or all
+            fewer = replace(found, groups=(), left_out=(*found.left_out, NOTHING))
         found = fewer
     return Alignment(
         tensors=tensors,
@@ -128,10 +128,10 @@ def _matched(
     return matched.permutations, matched.scores, ()
 
 
-def _changed(objective: Objective, before: Tensors, after: Tensors) -> Any:
-    """The example whose loss `after` changes most, or its batch where that cannot be cut.
+def _changed(objective: Objective, before: Tensors, after: Tensors) -> Trial | None:
+    """Examples whose loss is another one with `after`, beyond rounding; None if there are none.
 
-    None if no loss changes. Costs two passes over the data, and two more to find the example.
+    Costs two passes over the data, and two more to find the example that changes most.
     """
 
     def losses(over: Objective, tensors: Tensors) -> Tensor:
@@ -140,16 +140,21 @@ def _changed(objective: Objective, before: Tensors, after: Tensors) -> Any:
 
     if relative_change(losses(objective, before), losses(objective, after)) <= NOTICED:
         return None
-    worst, example = 0.0, None
-    for batch in objective.batches:
-        one = objective.over([batch])
+    worst, batch, row = -1.0, None, 0
+    for candidate in objective.batches:
+        one = objective.over([candidate])
         apart = (losses(one, after) - losses(one, before)).abs().nan_to_num(0.0)
-        row = int(apart.argmax())
-        if example is None or float(apart[row]) > worst:
-            alone = tree.can_be_cut(batch) and len(apart) == tree.size(batch)
-            worst = float(apart[row])
-            example = tree.rows(batch, slice(row, row + 1)) if alone else batch
-    return example
+        if float(apart.max()) > worst:
+            worst, batch, row = float(apart.max()), candidate, int(apart.argmax())
+    size = tree.size(batch) or 1
+    parts = [(batch, size)]
+    if tree.can_be_cut(batch) and row < size:
+        parts.insert(0, (tree.rows(batch, slice(row, row + 1)), 1))
+    for part, examples in parts:  # alone, an example of a coupled batch shows nothing
+        trial = Trial(objective, before, batch=part, examples=examples)
+        if trial.change(trial.outputs(before), after) > NOTICED:
+            return trial
+    return None
 
 
 def _distance(a: Tensors, b: Tensors, names: list[str]) -> float:

@@ -105,8 +105,9 @@ def twice_differentiable(modules: Sequence[nn.Module]) -> Iterator[None]:
 def _plain_forms(modules: Sequence[nn.Module]) -> Iterator[tuple[Any, str, Callable[..., Tensor]]]:
     """Objects, the names of their methods, and what takes the place of these."""
     for module in modules:
-        # Of classes that override it nobody knows what it does.
-        forward = getattr(type(module), "forward", None)
+        # Of one that a class or an object overrides nobody knows what it does.
+        own = "forward" in module.__dict__
+        forward = None if own else getattr(type(module), "forward", None)
         if forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
             yield module, "forward", _batch_norm
         elif forward is _WeightNorm.forward:
@@ -126,7 +127,8 @@ def _embedding(module: nn.Embedding, index: Tensor) -> Tensor:
 
 
 def _is_sum(module: Any) -> bool:
-    return module.mode in ("sum", "mean") and module.max_norm is None
+    scaled = module.max_norm is not None or module.scale_grad_by_freq
+    return module.mode in ("sum", "mean") and not scaled
 
 
 def _bag(

@@ -86,6 +86,21 @@ def random(group: Group, generator: torch.Generator) -> Permutation:
     return Permutation(torch.randperm(group.size, generator=generator), inner)
 
 
+def unsettled(group: Group, generator: torch.Generator) -> Permutation:
+    """A random permutation of the group that leaves no unit where it is."""
+    inner = tuple(
+        torch.stack([_cycle(part.size, generator) for _ in range(group.size)])
+        for part in group.inner
+    )
+    return Permutation(_cycle(group.size, generator), inner)
+
+
+def _cycle(size: int, generator: torch.Generator) -> Tensor:
+    """Each of a random sequence of indices is followed by the next."""
+    sequence = torch.randperm(size, generator=generator)
+    return torch.empty_like(sequence).scatter_(0, sequence, sequence.roll(-1))
+
+
 def identity(group: Group) -> Permutation:
     """The permutation that changes nothing."""
     inner = tuple(torch.arange(p.size).expand(group.size, -1) for p in group.inner)

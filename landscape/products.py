@@ -20,7 +20,12 @@ from landscape.errors import UserError
 from landscape.estimate import PerExample
 from landscape.evaluation import Evaluation, Loss
 from landscape.modes import twice_differentiable
-from landscape.second_order import explanation, refuse_once_differentiable, refuse_wrong
+from landscape.second_order import (
+    Narrow,
+    explanation,
+    refuse_once_differentiable,
+    refuse_wrong,
+)
 from landscape.space import WeightSpace
 from landscape.task import Task
 
@@ -120,6 +125,7 @@ class Product(abc.ABC):
         self._memory = memory
         self._graphs: dict[int, list[Linear]] | None = None
         self._functions: set[str] = set()  # of the user's own, in what is derived twice
+        self._in_network = False  # there are others, in what is derived once
         self._total = self._weight = torch.zeros(())  # of the first product's losses
         self.losses = objective.losses(self.theta)
         refuse_non_finite(objective, self.losses.total)
@@ -174,8 +180,9 @@ class Product(abc.ABC):
 
         def part(index: int, loss: PerExample, leaves: Tensors) -> Tensors:
             nonlocal room, full, batches
-            in_loss, *_ = [refuse_once_differentiable([root]) for root in self._roots(loss)]
+            in_loss, *others = [refuse_once_differentiable([root]) for root in self._roots(loss)]
             self._functions |= in_loss
+            self._in_network |= any(others)
             size = bytes_each * loss.total.numel()
             # More parts of a single batch than planned come from memory that has run out.
             planned = not single or len(graphs.get(index, ())) < (1 if half is None else 2)
@@ -200,19 +207,34 @@ class Product(abc.ABC):
 
     def _try_functions(self) -> None:
         """Refuse autograd functions with a wrong second derivative, as a few examples show it."""
-        if self.objective.space.split or not any(ranks.of_all(bool(self._functions))):
+        held = ranks.of_all((self._functions, self._in_network))
+        names: set[str] = set().union(*(found for found, _ in held))
+        # What tries them is the Hessian, which a matrix need not be where networks have them too.
+        if self.objective.space.split or not names or any(beside for _, beside in held):
             return
-        first, double = next(iter(self.objective.batches)), torch.float64
-        few = tree.rows(first, slice(0, FEW)) if tree.can_be_cut(first) else first
-        theta = self.theta.to(double)
         with ranks.alone():
-            try:
-                over = self.objective.over([tree.move(few, theta.device, double)], dtype=double)
-                hessian = _Trusted(over, theta, memory=0)
+            for batch in self.objective.batches:
+                few = tree.rows(batch, slice(0, FEW)) if tree.can_be_cut(batch) else batch
+                if self._tried(names, few) or self._tried(names, batch):
+                    return
+
+    def _tried(self, names: set[str], part: Any) -> bool:
+        """Whether a part of a batch is through all functions; they have been tried on it then."""
+        double, device = torch.float64, self.theta.device
+        theta = self.theta.to(double)
+        try:
+            over = self.objective.over([tree.move(part, device, double)], dtype=double)
+            hessian = _Trusted(over, theta, memory=0)
+            with Narrow() as narrow:
                 hessian(theta)
-            except (RuntimeError, TypeError, UserError):  # a kernel of float32 alone
-                return
-            refuse_wrong(self._functions, hessian, over.gradient, theta)
+        except Exception:  # of any kind: a kernel of float32 alone
+            return True
+        if narrow.seen:
+            return True
+        if names <= hessian._functions:
+            refuse_wrong(names, hessian, over.gradient, theta)
+            return True
+        return False
 
     def _is_single(self) -> bool:
         """Whether there is one batch, whose graph is kept without a pass to measure it."""

@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.errors import UserError
 
@@ -15,6 +16,7 @@ _ONCE_DIFFERENTIABLE = torch.autograd.function.__file__
 _CHECKED = ("torch", "landscape")  # packages whose autograd functions need no trial
 STEP = 1e-6  # of |theta|: crosses no kink of a few examples, and float64 has digits left
 WRONG = 0.01  # relative difference of a product and a difference of gradients
+SURE = 10.0  # times as large as differences over two steps differ from each other
 
 
 def explanation(error: RuntimeError) -> UserError:
@@ -62,7 +64,7 @@ def refuse_once_differentiable(roots: Iterable[Tensor]) -> set[str]:
 
 
 def refuse_wrong(
-    names: Iterable[str],
+    names: Collection[str],
     product: Callable[[Tensor], Tensor],
     gradient: Callable[[Tensor], Tensor],
     theta: Tensor,
@@ -70,8 +72,10 @@ def refuse_wrong(
     """Refuse autograd functions of the user whose backward is not differentiated right.
 
     A backward that uses what forward has computed out of sight of autograd (a kernel that keeps
-    its gradient, a tensor that is detached) has a derivative, and a wrong one. Costs three
-    products and six gradients.
+    its gradient, a tensor that is detached) has a derivative, and a wrong one. A difference of
+    gradients shows it, where it does not depend on the step: a kink at the point itself, or
+    rounding in a part of the network that stays in float32, is no evidence. Costs three products
+    and twelve gradients.
 
     Args:
         names: of the functions, for the message.
@@ -81,25 +85,52 @@ def refuse_wrong(
 
     Raises:
         UserError: along each of three random vectors the product differs by over 1 % from a
-            difference of gradients.
+            difference of gradients, and ten times as much as two such differences.
     """
     generator = torch.Generator().manual_seed(0)
     step = STEP * (float(theta.norm()) or 1.0)
     gaps = []
     for _ in range(3):
         v = torch.randn(theta.shape, generator=generator, dtype=theta.dtype).to(theta.device)
-        v *= step / v.norm()
-        expected = (gradient(theta + v) - gradient(theta - v)) / 2
-        size, gap = float(expected.norm()), float((product(v) - expected).norm())
-        gaps.append(gap / size if size else math.inf if gap else 0.0)
-    if min(gaps) > WRONG:
-        raise UserError(
-            f"second derivatives are wrong here: the product with the Hessian differs by "
-            f"{100 * min(gaps):.2g} % from a difference of gradients, and the loss goes through "
-            f"the autograd function {' and '.join(sorted(names))}, whose backward() is to be the "
-            "derivative of forward(), made of operations on ctx.saved_tensors that torch can "
-            "differentiate"
+        v /= v.norm()
+        slope, other = (
+            (gradient(theta + h * v) - gradient(theta - h * v)) / (2 * h) for h in (step, step / 4)
         )
+        off, noise = float((product(v) - slope).norm()), float((other - slope).norm())
+        size = float(slope.norm())
+        if off <= SURE * noise or off <= WRONG * size:
+            return
+        gaps.append(off / size if size else math.inf)
+    many = len(names) > 1
+    raise UserError(
+        f"second derivatives are wrong here: the product with the Hessian differs by "
+        f"{100 * min(gaps):.0f} % from a difference of gradients, and the loss goes through the "
+        f"autograd function{'s' * many} {' and '.join(sorted(names))}: {'a' if many else 'its'} "
+        "backward() has to be the derivative of forward(), made of operations on "
+        "ctx.saved_tensors that torch can differentiate; surfaces, lines, and the other measures "
+        "of sharpness need no second derivatives"
+    )
+
+
+class Narrow(TorchDispatchMode):
+    """Notices results in bfloat16 or float16, which a small step does not change.
+
+    Attributes:
+        seen: whether there were any.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is seen yet."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Let the operation happen, and look at its results."""
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (list, tuple)) else [out]:
+            narrow = isinstance(tensor, Tensor) and tensor.dtype in (torch.bfloat16, torch.float16)
+            self.seen = self.seen or narrow
+        return out
 
 
 def _sentence(operation: str) -> str:

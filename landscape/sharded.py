@@ -174,7 +174,7 @@ class ShardedEvaluation(Evaluation):
         storage = tensor.untyped_storage()
         reference, name = self._known.get(storage.data_ptr(), (None, ""))
         gone = reference is None or reference.expired()  # type: ignore[no-untyped-call]
-        if gone or not storage.nbytes():
+        if gone or tensor.is_complex() or not storage.nbytes():
             # Itself, it would hold its node, which holds it: for ever.
             return tensor.detach() if self._watch is None else self._watch(tensor)
         return name, tensor.size(), tensor.stride(), tensor.storage_offset()

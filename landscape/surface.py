@@ -276,7 +276,7 @@ def _through(values: Mapping[Coordinates, float], axis: Array, grid: Array, log:
     with np.errstate(divide="ignore", invalid="ignore"):
         off = scale(known) - scale(at)
     inside &= np.isfinite(off)
-    if not off[inside].any():
+    if inside.sum() < 2 or not off[inside].any():
         return grid
     bend = PchipInterpolator(t[inside], off[inside])
     bent: Array = back(scale(grid) + bend(np.clip(axis, *t[inside][[0, -1]])))

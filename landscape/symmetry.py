@@ -41,7 +41,7 @@ class Symmetry:
 def find(objective: Objective, theta: Tensor) -> Symmetry:
     """The groups of units of the objective's network that can be permuted.
 
-    Traced on a few examples at `theta` (P,), then tried: random permutations of all groups have
+    Traced on a few examples at `theta` (P,), then tried: random permutations of all units have
     to leave outputs, losses and metrics unchanged to a relative 1e-5 (computed in float64 where
     the network allows), else the groups are tried one by one and those that change them are
     left out. Costs three passes over four examples, or over 64 where four do not use all of the
@@ -74,7 +74,7 @@ def verified(symmetry: Symmetry, trial: Trial, tensors: Mapping[str, Tensor]) ->
     generator = torch.Generator().manual_seed(0)  # which permutations are tried matters little
 
     def change(groups: Sequence[Group]) -> float:
-        drawn = [permutations.random(group, generator) for group in groups]
+        drawn = [permutations.unsettled(group, generator) for group in groups]
         moved = permutations.apply(groups, drawn, tensors, aliases=symmetry.aliases)
         return trial.change(before, moved)
 
