@@ -55,13 +55,14 @@ class Net(nn.Module):
         torch.manual_seed(0)
         self.first, self.scale = nn.Conv2d(1, 6, 3, padding=1), nn.Parameter(torch.tensor(1.3))
         self.blocks = nn.ModuleList([Block(), Block()])
+        self.phase = nn.Parameter(torch.randn(6, 1, 1, 2))  # complex numbers, in their parts
         self.head, self.out = nn.Linear(6, 5), nn.Linear(5, 5)
         self.tied = nn.Linear(5, 5, bias=False)
         self.tied.weight = self.out.weight
         self.frozen = nn.Linear(5, 5).requires_grad_(False)
 
     def forward(self, x):
-        x = self.first(x) * self.scale
+        x = (self.first(x) * self.scale * torch.view_as_complex(self.phase)).real
         for block in self.blocks:
             x = block(x)
         z = self.frozen(F.linear(x.mean((2, 3)), self.head.weight, self.head.bias).tanh())

@@ -247,6 +247,63 @@ def test_a_permutation_that_changes_examples_beyond_the_first_batch_is_left_out(
     assert result.units == 0
 
 
+class Changing(nn.Module):
+    """Its last units have an order of their own as soon as `tells` says so of the inputs."""
+
+    def __init__(self, widths, tells):
+        super().__init__()
+        sizes = zip((4, *widths[:-1]), widths, strict=True)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in sizes)
+        self.last, self.tells = nn.Linear(widths[-1], 3), tells
+
+    def forward(self, x):
+        y = x
+        for layer in self.layers:
+            y = layer(y).tanh()
+        return self.last(y * torch.arange(1.0, y.shape[1] + 1).to(y) if self.tells(x) else y)
+
+
+@pytest.mark.parametrize(
+    ("widths", "tells", "batch", "left"),
+    [
+        ((2,), lambda x: bool((x[:, 0] > 3).any()), 1, 0),  # one example of 64 shows it
+        ((8, 2), lambda x: bool((x[:, 0] > 3).any()), 1, 8),
+        ((8,), lambda x: len(x) > 8, 32, 0),  # examples alone do not: capacity of experts
+    ],
+)
+def test_what_a_few_examples_do_not_show_ends_and_leaves_the_function_as_it_is(
+    widths, tells, batch, left
+):
+    torch.manual_seed(0)
+    nets = Changing(widths, tells), Changing(widths, tells)
+    nets[1].load_state_dict(nets[0].state_dict())
+    with torch.no_grad():  # the first network with its last units in another order
+        layer, last = nets[1].layers[-1], nets[1].last
+        for tensor, axis in ((layer.weight, 0), (layer.bias, 0), (last.weight, 1)):
+            tensor.copy_(tensor.roll(1, axis))
+    x = torch.randn(64, 4).clamp(-2, 2)
+    x[33, 0] = 5.0
+    data = list(zip(x.split(batch), (torch.arange(64) % 3).split(batch), strict=True))
+    objective = problem(nets[0], lambda: data)
+    result = aligned(objective, *nets)
+    losses = [
+        objective.losses(objective.space.ravel(tensors)).total
+        for tensors in (named(nets[1]), result.tensors)
+    ]
+    torch.testing.assert_close(*losses)
+    assert result.units == left
+
+
+def test_the_permutations_that_are_tried_move_every_unit():
+    group = Group(2, (Place(0, 6, torch.arange(6).view(1, 2, 3), "w"),))
+    nested = Group(2, group.places, inner=(Group(3, group.places),))
+    for seed in range(20):
+        drawn = permutations.unsettled(nested, torch.Generator().manual_seed(seed))
+        assert drawn.order.tolist() == [1, 0]
+        assert not (drawn.inner[0] == torch.arange(3)).any()
+        assert sorted(drawn.inner[0][0].tolist()) == [0, 1, 2]
+
+
 def test_a_resnet_20_is_traced_and_matched_group_by_group():
     nets = []
     for seed in range(2):

@@ -502,17 +502,47 @@ class DetachedCube(Cube):
         return 3 * ctx.saved_tensors[0].detach() ** 2 * g
 
 
-class Powers(nn.Module):
-    """A network with kinks around a function of the user."""
+class SingleCube(Cube):
+    """A kernel of one precision."""
 
-    def __init__(self, function):
+    @staticmethod
+    def backward(ctx, g):
+        assert g.dtype == torch.float32
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+
+class Powers(nn.Module):
+    """A network with kinks around a function of the user, which stays in `inside`."""
+
+    def __init__(self, function, inside=None):
         super().__init__()
         torch.manual_seed(4)
         self.first, self.last = nn.Linear(4, 30), nn.Linear(30, 3)
-        self.function = function
+        self.function, self.inside = function, inside
 
     def forward(self, x):
-        return self.last(self.function.apply(self.first(x).relu()))
+        x = self.first(x).relu()
+        x = x.tanh() if self.function is None else self.function.apply(x)
+        z = self.last(x if self.inside is None else x.to(self.inside).to(x.dtype))
+        return z if self.inside is None else z.to(self.inside).to(z.dtype)
+
+
+class OwnCrossEntropy(torch.autograd.Function):
+    """Differentiated as often as one likes."""
+
+    @staticmethod
+    def forward(ctx, z, y):
+        ctx.save_for_backward(z, y)
+        return nn.functional.cross_entropy(z, y, reduction="none")
+
+    @staticmethod
+    def backward(ctx, g):
+        z, y = ctx.saved_tensors
+        return g[:, None] * (z.softmax(1) - nn.functional.one_hot(y, z.shape[1])), None
+
+
+def own(net, batch):
+    return OwnCrossEntropy.apply(net(batch[0]), batch[1])
 
 
 def fused(net, batch):
@@ -527,9 +557,11 @@ def fused(net, batch):
         ("ggn", Cube, cross_entropy, None),
         ("fisher", Cube, fused, None),  # is made of first derivatives
         ("ggn", DetachedCube, cross_entropy, None),  # is derived once
+        ("ggn", DetachedCube, own, None),
+        ("hessian", Cube, own, None),
         ("hessian", DetachedCube, cross_entropy, "DetachedCube"),
-        ("hessian", Cube, fused, "Cube and FusedCrossEntropy"),
-        ("ggn", Cube, fused, "FusedCrossEntropy"),
+        ("hessian", Cube, fused, "s Cube and FusedCrossEntropy"),
+        ("ggn", None, fused, "FusedCrossEntropy"),
     ],
 )
 def test_a_function_whose_second_derivative_is_wrong_is_refused(kind, function, loss, named, dtype):
@@ -540,8 +572,48 @@ def test_a_function_whose_second_derivative_is_wrong_is_refused(kind, function, 
     if named is None:
         assert product(v).norm() > 0
         return
-    with pytest.raises(UserError, match=f"second derivatives are wrong .* function {named}, whose"):
+    named = named if named.startswith("s ") else f" {named}"
+    with pytest.raises(UserError, match=f"second derivatives are wrong .* function{named}: "):
         product(v)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: Powers(Cube, torch.float32),  # a norm of transformers
+        lambda: Powers(Cube, torch.bfloat16),  # the scores of a language model
+        lambda: Powers(SingleCube),
+    ],
+)
+def test_a_right_function_passes_where_the_trial_is_no_evidence(model):
+    f = objective(as_task(model=model, data=classifier(40).data, loss=own))
+    assert f.hessian(f.theta())(torch.ones(f.space.size)).norm() > 0
+
+
+def test_a_right_function_passes_at_a_kink_on_which_the_weights_stand():
+    def model():
+        net = Powers(Cube)
+        nn.init.zeros_(net.first.bias)
+        return net
+
+    x, y = classifier(12).data()
+    x[::3] = 0.0  # black pixels
+    f = objective(as_task(model=model, data=lambda: (x, y), loss=own))
+    assert f.hessian(f.theta())(torch.ones(f.space.size)).norm() > 0
+
+
+def test_a_wrong_function_is_tried_on_examples_that_use_it():
+    class Late(Powers):
+        def forward(self, x):
+            apply = self.function.apply if bool((x > 50).any()) else torch.abs
+            return self.last(apply(self.first(x).relu()))
+
+    x, y = classifier(40).data()
+    x[35] = torch.tensor([60.0, 0.1, -0.2, 0.3])
+    of = as_task(model=lambda: Late(DetachedCube), data=lambda: (x, y), loss=cross_entropy)
+    f = objective(of, batch_size=20)
+    with pytest.raises(UserError, match="autograd function DetachedCube: its backward"):
+        f.hessian(f.theta())(torch.ones(f.space.size))
 
 
 class Bags(nn.Module):
