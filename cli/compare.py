@@ -61,10 +61,12 @@ def compare(
     if rise <= 0:
         raise typer.BadParameter(f"{rise:g} is not positive", param_hint="--rise")
     surfaces = [_surface(path, quantity) for path in results]
-    try:
-        found = [shape.shape(surface, rise) for surface in surfaces]
-    except ValueError as error:
-        raise UserError(f"a surface {error}: it cannot be compared") from error
+    found = []
+    for path, surface in zip(results, surfaces, strict=True):
+        try:
+            found.append(shape.shape(surface, rise))
+        except ValueError as error:
+            raise UserError(f"{str(path)!r} {error}: it cannot be compared") from error
     limits = common_limits(surfaces, quantity)
     with plot.style():
         figure = plot_compare.picture(surfaces, quantity, limits)
@@ -73,7 +75,7 @@ def compare(
     for path, one in zip(results, found, strict=True):
         console.print(f"{path}: {_words(one, rise)}", markup=False, soft_wrap=True)
     console.print(f"comparison: {_verdict(results, found)}", markup=False, soft_wrap=True)
-    if difference := _difference(surfaces):
+    if difference := _difference(results, surfaces):
         console.print(f"difference: {difference}", markup=False, soft_wrap=True)
     if json:
         rows = {str(p): _json(one) for p, one in zip(results, found, strict=True)}
@@ -117,7 +119,7 @@ def _verdict(results: list[Path], found: "list[Shape]") -> str:
     return f"{results[order[0]]} is the widest{times}"
 
 
-def _difference(surfaces: "list[Surface]") -> str:
+def _difference(results: list[Path], surfaces: "list[Surface]") -> str:
     """The second minus the first, where both have one grid."""
     import numpy as np
 
@@ -128,7 +130,7 @@ def _difference(surfaces: "list[Surface]") -> str:
         return ""
     gap = b.loss.grid - a.loss.grid
     return (
-        f"second minus first, {np.nanmin(gap):.4g} to {np.nanmax(gap):.4g}, mean "
+        f"{results[1]} minus {results[0]}, {np.nanmin(gap):.4g} to {np.nanmax(gap):.4g}, mean "
         f"{np.nanmean(gap):.4g} over the cells"
     )
 

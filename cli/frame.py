@@ -192,7 +192,7 @@ def _marked(
     found = []
     for mark, spot, beside in zip(marks, spots, off, strict=False):
         share = beside / max(float(norm(mark.theta - problem.theta)), 1e-30)
-        name = mark.name if share < ON_PLANE else f"{mark.name}, {100 * share:.2g} % off the plane"
+        name = mark.name if share < ON_PLANE else f"{mark.name}, {100 * share:.3g} % off the plane"
         loss = problem.objective.evaluate(mark.theta, buffers=mark.buffers)["loss"].mean
         found.append((name, tuple(spot.tolist()), loss))
     return tuple(found)

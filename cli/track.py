@@ -103,14 +103,16 @@ def track(
 
     def measure(path: Path) -> _Measured:
         loaded = restrict(first if path == paths[0] else beside.at(first, setup, path), part)
-        for note in loaded.notes:
+        try:
+            found = _measure(loaded, rates, tracker, others)
+        except UserError as error:
+            raise type(error)(f"{path}: {error}") from error
+        state = loaded.training.optimiser
+        for note in (*loaded.notes, *([found.why] if found.why and state is not None else [])):
             if note not in told:
                 told.add(note)
                 session.tell(f"note: {path.name}: {note}")
-        try:
-            return _measure(loaded, rates, tracker, others)
-        except UserError as error:
-            raise type(error)(f"{path}: {error}") from error
+        return found
 
     def label(result: "Track") -> "Track":
         return replace(
@@ -230,7 +232,9 @@ def _analysis(
         chosen = [known[i] for i in sorted(known)]
         here = [paths[i] for i in sorted(known)]
         axis, source = steps.axis([m.counters for m in chosen], here)
-        sources = dict.fromkeys(m.why if m.update is None else m.update.source for m in chosen)
+        # Before its first step an optimiser has no state, which later checkpoints have.
+        sources = dict.fromkeys(m.update.source for m in chosen if m.update is not None)
+        sources = sources or dict.fromkeys(m.why for m in chosen)
         result = track.assemble(
             [m.point for m in chosen], axis, [m.update for m in chosen], [str(p) for p in here]
         )

@@ -4,7 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from landscape.results import RATIO, Quantity, Surface
+from landscape.results import LAMBDA_MAX, LAMBDA_MIN, RATIO, Quantity, Surface
+
+CURVATURES = (LAMBDA_MAX, LAMBDA_MIN, RATIO)
+ROUGH = 0.05  # of the range: what is drawn of an interpolated curvature is then no structure
 
 
 def sentences(result: Surface) -> list[str]:
@@ -25,6 +28,12 @@ def sentences(result: Surface) -> list[str]:
             f"curvature: at {measured} points, {result.products} products; lambda_ratio is "
             "lambda_min / lambda_max, 0 where the loss is convex"
         )
+        worst = max(result.quantities[name].error_of_range for name in CURVATURES)
+        if worst > ROUGH:
+            lines.append(
+                f"warning: between its points the curvature may be off by {100 * worst:.2g} % of "
+                "its range, or more; --curvature-points measures it at more of them"
+            )
     done, cells = summary["evaluations"], summary["cells"]
     imported = result.method == "imported"
     basis = "none interpolated" if imported else error_statement(result.loss)

@@ -44,7 +44,8 @@ def _course(quantity: Tracked) -> str:
 
 
 def _ends(values: Array) -> str:
-    return f"{values[0]:.4g} at the first, {values[-1]:.4g} at the last"
+    first, last = (f"{x:.4g}" if np.isfinite(x) else "not known" for x in values[[0, -1]])
+    return f"{first} at the first, {last} at the last"
 
 
 def _peak(result: Track, values: Array) -> str:

@@ -62,6 +62,7 @@ def _scale(axes: Axes, bounds: Array) -> None:
         axes.set_xlim(left - pad, right + pad)
         return
     axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_xlabel(f"{axes.get_xlabel()} (logarithmic beyond 1)")
     axes.set_xlim(left - max(0.5, -0.5 * left), 1.5 * right)
     axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

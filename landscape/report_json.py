@@ -60,6 +60,10 @@ def answer(path: Path) -> tuple[str, str, int]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no verdict {str(path)!r}: the gate has not written it"
+        ) from error
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{str(path)!r} holds no verdict that can be read: {error}") from error
     is_ours = isinstance(found, dict) and found.get("format") == "landscape.gate"

@@ -25,7 +25,7 @@ def test_two_surfaces_stand_side_by_side_on_one_scale(terminal):
     assert set(found["surfaces"]) == {"ckpt.surface.h5", "b.surface.h5"}
     assert (terminal.folder / "compare.png").stat().st_size > 10_000
     assert "is the widest" in done.err
-    assert "difference: second minus first" in done.err
+    assert "difference: b.surface.h5 minus ckpt.surface.h5, " in done.err
     again = terminal.run("compare", "ckpt.surface.h5", "b.surface.h5")
     assert again.code == 1
     assert "there already" in again.err

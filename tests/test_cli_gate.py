@@ -369,7 +369,7 @@ def test_a_stored_verdict_ends_the_command_as_it_ended_the_run(project):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "holds no verdict that can be read"),
+        (None, "there is no verdict 'v.json': the gate has not written it"),
         ("{", "holds no verdict that can be read"),
         ("[1]", "is no report of version 1"),
         ('{"format": "landscape.gate", "version": 2}', "is no report of version 1"),

@@ -130,7 +130,10 @@ def test_a_state_that_does_not_fit_is_said_and_the_rest_is_measured(terminal):
     assert np.isnan(result.preconditioned_lambda_max[0])  # no step, no second moments
     assert result.preconditioned_lambda_max[1] > 0
     assert np.isfinite(result.lambda_max).all()
-    assert "holds no second moments of Adam" in result.rate_source
+    assert result.rate_source == "'optimizer' in the checkpoint"
+    assert f"note: {names[0]}: " in done.err
+    assert "holds no second moments of Adam" in done.err
+    assert "lambda_max of D^-1/2 H D^-1/2: not known at the first, " in done.err
 
 
 def test_a_held_out_split_is_measured_beside(terminal):

@@ -199,7 +199,9 @@ def test_checkpoints_and_the_way_of_a_training_stand_on_both_maps(terminal):
 
 def test_the_picture_of_a_line_states_the_error_of_its_curvature(terminal):
     words = ("--curvature", "--curvature-points", "5", "--resolution", "21", "--no-plot")
-    assert terminal.run("line", "ckpt.pt", *words).code == 0
+    done = terminal.run("line", "ckpt.pt", *words)
+    assert done.code == 0
+    assert "warning: between its points the curvature may be off by " in done.err
     result = store.load(terminal.folder / "ckpt.line.h5")
     footer = plot.figure(result).get_supxlabel()
     assert f"5 points, {result.products} products" in footer
