@@ -64,7 +64,8 @@ def _scale(axes: Axes, bounds: Array) -> None:
     axes.set_xscale("symlog", linthresh=1, linscale=0.5)
     axes.set_xlabel(f"{axes.get_xlabel()} (logarithmic beyond 1)")
     axes.set_xlim(left - max(0.5, -0.5 * left), 1.5 * right)
-    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
+    subs = (1.0, 2.0, 5.0) if max(-left, right) <= 100 else (1.0,)
+    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=subs))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 
