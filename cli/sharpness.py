@@ -83,14 +83,13 @@ def _load(setup: SetUp, path: "Path", plan: "Plan", *, fsdp: bool) -> "Problem":
 
 def _as_it_goes(problem: "Problem", plan: "Plan") -> "tuple[Problem, Plan]":
     """Without the quadratic model, which is a default, if there are no second derivatives."""
-    from landscape import tree
     from landscape.errors import UserError
-    from landscape.products import FEW
+    from landscape.products import few
 
-    batch = next(iter(problem.objective.batches))
-    few = tree.rows(batch, slice(0, FEW)) if tree.can_be_cut(batch) else batch
+    objective = problem.objective
+    some = few(objective, next(iter(objective.batches)))
     try:
-        problem.objective.over([few]).hessian(problem.theta, memory=0)(problem.theta)
+        objective.over([some]).hessian(problem.theta, memory=0)(problem.theta)
     except UserError as error:
         return problem.noted(f"no quadratic model: {error}"), replace(plan, quadratic=False)
     return problem, plan

@@ -107,8 +107,8 @@ def track(
             found = _measure(loaded, rates, tracker, others)
         except UserError as error:
             raise type(error)(f"{path}: {error}") from error
-        state = loaded.training.optimiser
-        for note in (*loaded.notes, *([found.why] if found.why and state is not None else [])):
+        unfit = found.why if loaded.training.optimiser is not None else ""
+        for note in filter(None, (*loaded.notes, unfit)):
             if note not in told:
                 told.add(note)
                 session.tell(f"note: {path.name}: {note}")

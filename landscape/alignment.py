@@ -146,12 +146,11 @@ def _changed(objective: Objective, before: Tensors, after: Tensors) -> Trial | N
         apart = (losses(one, after) - losses(one, before)).abs().nan_to_num(0.0)
         if float(apart.max()) > worst:
             worst, batch, row = float(apart.max()), candidate, int(apart.argmax())
-    size = tree.size(batch) or 1
-    parts = [(batch, size)]
-    if tree.can_be_cut(batch) and row < size:
-        parts.insert(0, (tree.rows(batch, slice(row, row + 1)), 1))
-    for part, examples in parts:  # alone, an example of a coupled batch shows nothing
-        trial = Trial(objective, before, batch=part, examples=examples)
+    parts = [batch]  # alone, an example of a coupled batch shows nothing
+    if tree.can_be_cut(batch) and row < (tree.size(batch) or 0):
+        parts.insert(0, tree.rows(batch, slice(row, row + 1)))
+    for part in parts:
+        trial = Trial(objective, before, batch=part)
         if trial.change(trial.outputs(before), after) > NOTICED:
             return trial
     return None

@@ -55,6 +55,7 @@ class GaussNewton(Product):
         # Rows and columns of H_L where the slope is constant are zero.
         curved = [i for i, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
         if not curved:
+            self._refuse_hidden_slope()
             pairs = zip(slopes, ends.inputs, strict=True)
             parts = [
                 (g.conj() * x.detach()).sum().real.to(loss.total) for g, x in pairs if g is not None
@@ -64,6 +65,15 @@ class GaussNewton(Product):
             return zero
         z, inputs, bent = ([some[i] for i in curved] for some in (*ends, slopes))
         return functools.partial(_sandwich, Jacobian(z, leaves, keep=keep), inputs, bent)
+
+    def _refuse_hidden_slope(self) -> None:
+        """Refuse a slope that only seems constant, where `_try_functions` does not try it."""
+        if self._functions and self._in_network:
+            raise UserError(
+                "the Gauss-Newton matrix needs the second derivative of the loss in the outputs, "
+                f"and torch sees none through {' and '.join(sorted(self._functions))}: write its "
+                "backward() with operations on ctx.saved_tensors"
+            )
 
     def _build(self, pieces: Tensors) -> Tensor:
         out = super()._build(pieces)

@@ -214,8 +214,7 @@ class Product(abc.ABC):
             return
         with ranks.alone():
             for batch in self.objective.batches:
-                few = tree.rows(batch, slice(0, FEW)) if tree.can_be_cut(batch) else batch
-                if self._tried(names, few) or self._tried(names, batch):
+                if self._tried(names, few(self.objective, batch)) or self._tried(names, batch):
                     return
 
     def _tried(self, names: set[str], part: Any) -> bool:
@@ -247,8 +246,8 @@ class Product(abc.ABC):
         size = tree.size(batch)
         if size is None or not tree.can_be_cut(batch):
             return None
-        few = self.objective.over([tree.rows(batch, slice(0, FEW))])
-        large = size * self._bytes_per_example(few) > LARGE
+        some = self.objective.over([tree.rows(batch, slice(0, FEW))])
+        large = size * self._bytes_per_example(some) > LARGE
         large = self.objective.evaluation.agreed(large)
         return -(-size // 2) if large and self.objective.independent(batch) else None
 
@@ -347,6 +346,12 @@ class _Trusted(Hessian):
 
     def _try_functions(self) -> None:
         """Nothing."""
+
+
+def few(objective: Risk, batch: Any) -> Any:
+    """Some examples of a batch; all of it where they have no loss by themselves."""
+    apart = tree.can_be_cut(batch) and objective.independent(batch)
+    return tree.rows(batch, slice(0, FEW)) if apart else batch
 
 
 def zero(_: Tensors) -> Tensors:

@@ -100,15 +100,15 @@ def _traced(objective: Objective, tensors: Mapping[str, Tensor]) -> tuple[Trial,
     """A few examples and what they show; more of them where they do not use all of the network."""
     for count in (EXAMPLES, MORE):
         trial = Trial(objective, tensors, examples=count)
-
-        def trace(named: Mapping[str, Tensor], trial: Trial = trial) -> Dataflow:
-            work = functools.partial(trial.evaluate, trial.batch)
-            return dataflow.trace(objective.net, named, trial.batch, work)
-
-        flow: Dataflow = trial.within(tensors, trace)
+        flow: Dataflow = trial.within(tensors, functools.partial(_seen, trial))
         if not _unreached(objective.net, flow):
             break
     return trial, flow
+
+
+def _seen(trial: Trial, named: Mapping[str, Tensor]) -> Dataflow:
+    work = functools.partial(trial.evaluate, trial.batch)
+    return dataflow.trace(trial.objective.net, named, trial.batch, work)
 
 
 def _unreached(net: nn.Module, flow: Dataflow) -> list[str]:

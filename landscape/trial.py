@@ -36,18 +36,19 @@ class Trial:
         batch: Any = None,
         examples: int = EXAMPLES,
     ) -> None:
-        """Cut a batch; it stays whole where its examples cannot be separated.
+        """Cut the first batch; it stays whole where its examples cannot be separated.
 
         Args:
             objective: gives network, task and data.
             tensors: parameters and buffers, by name, with which it runs.
             dtype: to evaluate them in, if that is possible.
-            batch: whose examples to take; None for the first.
-            examples: how many.
+            batch: to be taken whole instead.
+            examples: to take of the first batch, from all over it.
         """
         self.objective = objective
         first = next(iter(objective.batches)) if batch is None else batch
-        small = _spread(first, examples) if tree.can_be_cut(first) else first
+        cut = batch is None and tree.can_be_cut(first)
+        small = _spread(first, examples) if cut else first
         own = objective.space.device, objective.space.dtype
         places = dict.fromkeys(((torch.device("cpu"), dtype), own))
         *choices, last = [(batch, place) for batch in (small, first) for place in places]

@@ -577,6 +577,13 @@ def test_a_function_whose_second_derivative_is_wrong_is_refused(kind, function, 
         product(v)
 
 
+def test_a_slope_that_a_function_hides_is_no_flat_loss():
+    of = as_task(model=lambda: Powers(Cube), data=classifier(40).data, loss=fused)
+    f = objective(of)
+    with pytest.raises(UserError, match="torch sees none through FusedCrossEntropy: write"):
+        f.gauss_newton(f.theta())(torch.ones(f.space.size))
+
+
 @pytest.mark.parametrize(
     "model",
     [
